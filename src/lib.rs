@@ -1,0 +1,3 @@
+//! Plain HTTP in front of NATS.
+
+pub mod problem;
