@@ -1,3 +1,4 @@
 //! Plain HTTP in front of NATS.
 
 pub mod problem;
+pub mod subject;
