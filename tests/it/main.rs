@@ -1,1 +1,9 @@
 //! The one integration binary: one link step, one harness.
+//!
+//! A test gets a nats-server and a natsway of its own, both real processes on free ports, so tests
+//! run in parallel. What needs the machine for itself (faults under load, memory) lives in
+//! `serial`, which `make test` runs afterwards on one thread.
+#![allow(clippy::large_futures, reason = "a test is one big future")]
+
+mod harness;
+mod serial;

@@ -1,0 +1,72 @@
+//! JetStream by its API subjects, so that tests do not share a client library's view with natsway.
+
+use serde_json::{Value, json};
+
+use super::Nats;
+use crate::harness::eventually::{SOON, eventually_some};
+
+impl Nats {
+    /// Calls `$JS.API.<verb>` and returns its answer, error or not.
+    pub(crate) async fn js(&self, verb: &str, body: &Value) -> Value {
+        let client = self.client().await;
+        let payload = serde_json::to_vec(body).expect("JSON");
+        let reply = client
+            .request(format!("$JS.API.{verb}"), payload.into())
+            .await
+            .unwrap_or_else(|error| panic!("$JS.API.{verb}: {error}"));
+        serde_json::from_slice(&reply.payload).expect("the JetStream API speaks JSON")
+    }
+
+    /// Creates a stream in a file store; `more` adds to or replaces members of its configuration.
+    pub(crate) async fn stream(&self, name: &str, subjects: &[&str], more: Value) -> Value {
+        let mut config = json!({"name": name, "subjects": subjects, "storage": "file"});
+        if let (Value::Object(config), Value::Object(more)) = (&mut config, more) {
+            config.extend(more);
+        }
+        let answer = eventually_some(SOON, "the stream is created", async || {
+            let answer = self.js(&format!("STREAM.CREATE.{name}"), &config).await;
+            // 10008: no leader yet, as in a cluster that has just started.
+            (answer["error"]["err_code"] != 10008).then_some(answer)
+        })
+        .await;
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer
+    }
+
+    /// The state of a stream: `messages`, `first_seq`, `last_seq`…
+    pub(crate) async fn stream_state(&self, name: &str) -> Value {
+        let answer = self.js(&format!("STREAM.INFO.{name}"), &json!({})).await;
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer["state"].clone()
+    }
+
+    /// Creates a durable pull consumer with explicit acks.
+    pub(crate) async fn consumer(&self, stream: &str, name: &str, more: Value) -> Value {
+        let mut config =
+            json!({"durable_name": name, "ack_policy": "explicit", "deliver_policy": "all"});
+        if let (Value::Object(config), Value::Object(more)) = (&mut config, more) {
+            config.extend(more);
+        }
+        let body = json!({"stream_name": stream, "config": config});
+        let answer = self
+            .js(&format!("CONSUMER.DURABLE.CREATE.{stream}.{name}"), &body)
+            .await;
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer
+    }
+
+    /// What a consumer says of itself: `num_pending`, `num_ack_pending`…
+    pub(crate) async fn consumer_info(&self, stream: &str, name: &str) -> Value {
+        self.js(&format!("CONSUMER.INFO.{stream}.{name}"), &json!({}))
+            .await
+    }
+
+    /// One stored message: `subject`, `seq`, `data` (base64), `hdrs` (base64).
+    pub(crate) async fn stored(&self, stream: &str, seq: u64) -> Value {
+        let answer = self
+            .js(&format!("STREAM.MSG.GET.{stream}"), &json!({"seq": seq}))
+            .await;
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer["message"].clone()
+    }
+}
