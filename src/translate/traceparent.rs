@@ -1,0 +1,65 @@
+//! The W3C `traceparent` header.
+
+/// Whether a value is a whole `traceparent`: version, trace id, parent id, flags. A damaged one is
+/// not passed on, because every system behind it would have to find that out again.
+#[must_use]
+pub fn is_traceparent(value: &str) -> bool {
+    let mut parts = value.split('-');
+    let (Some(version), Some(trace), Some(parent), Some(flags)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    is_hex(version, 2)
+        && version != "ff"
+        && is_id(trace, 32)
+        && is_id(parent, 16)
+        && is_hex(flags, 2)
+        // Later versions may append fields; version 00 has none.
+        && (version != "00" || parts.next().is_none())
+}
+
+fn is_id(text: &str, length: usize) -> bool {
+    is_hex(text, length) && text.bytes().any(|byte| byte != b'0')
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_traceparent;
+
+    #[test]
+    fn only_whole_ones_pass() {
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let parent = "b7ad6b7169203331";
+        let zero = "0".repeat(32);
+        let good = [
+            format!("00-{trace}-{parent}-01"),
+            format!("01-{trace}-{parent}-01-more"),
+        ];
+        let bad = [
+            String::new(),
+            "00".to_owned(),
+            format!("00-{trace}-{parent}"),
+            format!("00-{trace}-{parent}-01-more"),
+            format!("ff-{trace}-{parent}-01"),
+            format!("00-{zero}-{parent}-01"),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{}-{parent}-01", trace.to_uppercase()),
+            format!("00-{trace}x-{parent}-01"),
+            format!("00-{trace}-{parent}-0g"),
+        ];
+        for value in good {
+            assert!(is_traceparent(&value), "{value}");
+        }
+        for value in bad {
+            assert!(!is_traceparent(&value), "{value}");
+        }
+    }
+}
