@@ -15,6 +15,7 @@ pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod nats;
 pub(crate) mod process;
+pub(crate) mod python;
 pub(crate) mod raw;
 pub(crate) mod raw_http;
 pub(crate) mod sse;
@@ -26,6 +27,7 @@ pub(crate) use bridge::Bridge;
 pub(crate) use client::{Answer, Client};
 pub(crate) use eventually::{SOON, eventually, eventually_some};
 pub(crate) use nats::Nats;
+pub(crate) use python::Python;
 
 use std::time::Duration;
 

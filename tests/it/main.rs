@@ -6,4 +6,5 @@
 #![allow(clippy::large_futures, reason = "a test is one big future")]
 
 mod harness;
+mod layering;
 mod serial;

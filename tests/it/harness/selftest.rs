@@ -4,3 +4,4 @@ mod faults;
 mod history;
 mod nats;
 mod parsers;
+mod python;

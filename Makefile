@@ -1,0 +1,25 @@
+# Everything a developer types. Each target says what is missing in one sentence.
+
+.PHONY: help run test test-browser test-matrix soak
+
+help:
+	@echo 'make run           nats-server and natsway, with three commands to try'
+	@echo 'make test          formatting, clippy, all tests'
+	@echo 'make test-browser  EventSource and WebSocket in Chromium'
+	@echo 'make test-matrix   the integration tests on every supported nats-server'
+	@echo 'make soak          the fault and load tests, long'
+
+run:
+	@tools/run
+
+test:
+	@tools/test
+
+test-browser:
+	@tools/test-browser
+
+test-matrix:
+	@tools/test-matrix
+
+soak:
+	@tools/soak
