@@ -1,12 +1,13 @@
 # Everything a developer types. Each target says what is missing in one sentence.
 
-.PHONY: help run test test-browser test-matrix soak
+.PHONY: help run test test-browser test-matrix soak test-charts
 
 help:
 	@echo 'make run           nats-server and natsway, with three commands to try'
 	@echo 'make test          formatting, clippy, all tests'
 	@echo 'make test-browser  EventSource and WebSocket in Chromium'
 	@echo 'make test-matrix   the integration tests on every supported nats-server'
+	@echo 'make test-charts   the Helm charts and the plain YAML, rendered and checked'
 	@echo 'make soak          the fault and load tests, long'
 
 run:
@@ -23,3 +24,6 @@ test-matrix:
 
 soak:
 	@tools/soak
+
+test-charts:
+	@tools/test-charts

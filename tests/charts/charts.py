@@ -1,9 +1,9 @@
 """Renders the charts with a real helm, and knows where everything lies."""
 
 import json
+import os
 import shutil
 import subprocess
-import sys
 from functools import lru_cache, wraps
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHARTS = ROOT / "charts"
-HELM = Path(sys.executable).parent / "helm"
+HELM = os.environ.get("HELM", "helm")
 RELEASE = "shop"
 # The oldest version with native sidecars, the one that made them stable, and the newest there are schemas for.
 VERSIONS = ["1.29", "1.33", "1.37"]
