@@ -10,6 +10,7 @@
 
 mod catalogue;
 mod from_headers;
+mod from_line;
 mod from_subject;
 
 use std::borrow::Cow;

@@ -7,7 +7,7 @@ use async_nats::header::HeaderMap;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{HeaderError, Mapped, nats_name, nats_value};
-use crate::translate::is_traceparent;
+use crate::translate::{JsonText, is_traceparent};
 
 /// An object of names with a string or an array of strings each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,38 +48,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonHeaders<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some((Text(name), Values(values))) = map.next_entry()? {
+                while let Some((JsonText(name), Values(values))) = map.next_entry()? {
                     pairs.push((name, values));
                 }
                 Ok(JsonHeaders { pairs })
             }
         }
         from.deserialize_map(Object)
-    }
-}
-
-/// A string, borrowed where it has no escapes.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct One;
-        impl<'de> Visitor<'de> for One {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        from.deserialize_str(One)
     }
 }
 
@@ -105,7 +80,7 @@ impl<'de> Deserialize<'de> for Values<'de> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut values = Vec::new();
-                while let Some(Text(text)) = seq.next_element()? {
+                while let Some(JsonText(text)) = seq.next_element()? {
                     values.push(text);
                 }
                 Ok(Values(values))
