@@ -5,6 +5,7 @@
 //! `serial`, which `make test` runs afterwards on one thread.
 #![allow(clippy::large_futures, reason = "a test is one big future")]
 
+mod browser;
 mod harness;
 mod layering;
 mod serial;
