@@ -2,9 +2,13 @@
 //! bytes and headers.
 
 pub mod batch_line;
+pub mod duration;
 pub mod envelope;
 pub mod headers;
 mod json;
+pub mod lines;
+pub mod service_error;
+pub mod size;
 pub mod sse;
 mod traceparent;
 
