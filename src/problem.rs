@@ -9,6 +9,7 @@
 //! id and writes the body with [`Problem::to_json`], after logs and metrics have read the value.
 
 mod catalogue;
+mod from_ack_token;
 mod from_headers;
 mod from_line;
 mod from_subject;

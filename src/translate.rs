@@ -1,6 +1,7 @@
 //! From HTTP to NATS and back, without any I/O: what goes in is bytes and headers, what comes out is
 //! bytes and headers.
 
+pub mod ack_token;
 pub mod batch_line;
 pub mod duration;
 pub mod envelope;
