@@ -1,5 +1,6 @@
 //! Plain HTTP in front of NATS.
 
+pub mod config;
 pub mod problem;
 pub mod subject;
 pub mod translate;

@@ -1,0 +1,645 @@
+use std::{fs, path::Path, time::Duration};
+
+use super::*;
+use crate::config::{
+    AuthMethod, Confirm, ListenAddr, Quota, RateKey, ReplayFrom, SecretSource, SizeLimit,
+    WhenDisconnected, Workers,
+};
+
+/// Everything `design` says may be written, with values other than the defaults where it matters.
+const FULL: &str = r#"
+listen:
+  data: ["127.0.0.1:0", "unix:/run/natsway/http.sock"]
+  admin: "127.0.0.1:4281"
+  hosts: [natsway.test]
+nats:
+  servers: ["nats://127.0.0.1:4222"]
+  connections: 2
+  auth:
+  tls: { required: false }
+  reconnect: { min: 50ms, max: 1500ms }
+  buffer: { messages: 8192, bytes: 32MiB }
+api:
+  openapi: true
+  publish:   { subjects: { allow: [">"], deny: [secret.>], root_wildcards: false }, confirm: server, timeout: 5s, timeout_max: 30s, body_limit: auto, concurrency: { limit: 1024, queue: 1024 } }
+  batch:     { body_limit: 0, line_limit: auto, idle_timeout: 30s, concurrency: { limit: 16, queue: 16 } }
+  request:   { timeout: 5s, timeout_max: 60s, when_disconnected: fail }
+  subscribe: false
+  jetstream: { enabled: true, catchups_max: 128 }
+  manage: true
+routes:
+  - name: create-order
+    match:   { method: POST, path: /orders }
+    publish: { subject: orders.created, confirm: stream, stream: ORDERS }
+    timeout: 2s
+    concurrency: { limit: 64, queue: 128 }
+    rate:    { limit: 200/s, burst: 50, key: "header:X-Tenant" }
+  - name: stock
+    match:   { method: GET, path: "/stock/{sku}" }
+    request: { subject: "inventory.stock.{sku}" }
+    timeout: 500ms
+    when_disconnected: wait
+    breaker: { failures: 5, window: 10s, open_for: 5s }
+    headers: { forward: [X-Tenant], set: { Order-Source: "web-{sku}-{query.page}" }, return: [X-Cache] }
+    params: [timeout]
+  - name: order-feed
+    match:     { method: GET, path: /orders/feed }
+    subscribe: { subjects: ["orders.>"] }
+  - name: order-history
+    match:  { method: GET, path: /orders/history }
+    replay: { stream: ORDERS, subject: "orders.>", from: all }
+cors: { origins: ["https://app.example.com"] }
+streams: { keep_alive: 15s, max_age: 0s }
+http: { header_timeout: 10s, body_timeout: 30s, idle_timeout: 75s, connections_max: 16384, compression: false }
+memory: { bodies: 64MiB, streams: 128MiB }
+shutdown: { ready_delay: 0, grace: 25s }
+telemetry:
+  log: { format: auto, level: info, access: off }
+  traces: { otlp_endpoint: "http://collector:4318", sample: 0.5, trust: link }
+ack_tokens: { ttl: 1h }
+runtime: { workers: 4 }
+"#;
+
+fn file(name: &str, text: &str) -> (tempfile::TempDir, Sources) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, text).unwrap();
+    (
+        folder,
+        Sources {
+            file: Some(path),
+            ..Sources::default()
+        },
+    )
+}
+
+fn load(yaml: &str) -> Result<Config, ConfigErrors> {
+    let (_folder, sources) = file("natsway.yaml", yaml);
+    sources.load()
+}
+
+/// The errors, one a line.
+fn errors(yaml: &str) -> Vec<String> {
+    load(yaml)
+        .unwrap_err()
+        .0
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn environment(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+    variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[track_caller]
+fn assert_one(yaml: &str, starts: &str, holds: &str) {
+    let errors = errors(yaml);
+    let fits = matches!(&errors[..], [only] if only.starts_with(starts) && only.contains(holds));
+    assert!(fits, "{yaml}\n{errors:#?}");
+}
+
+#[test]
+fn nothing_configured_is_the_defaults() {
+    assert_eq!(Sources::default().load(), Ok(Config::default()));
+    assert_eq!(load("nats:\nroutes:\n# nothing\n"), Ok(Config::default()));
+}
+
+#[test]
+fn objects_are_merged_key_by_key() {
+    let config =
+        load("nats: { buffer: { messages: 10 } }\napi: { batch: { concurrency: { limit: 2 } } }")
+            .unwrap();
+    assert_eq!(
+        (config.nats.buffer.messages, config.nats.buffer.bytes),
+        (10, 32 << 20)
+    );
+    assert_eq!(
+        (
+            config.api.batch.concurrency.limit,
+            config.api.batch.concurrency.queue
+        ),
+        (2, 16)
+    );
+}
+
+#[test]
+fn everything_written_is_read() {
+    let config = load(FULL).unwrap();
+    assert_eq!(
+        config.listen.data[1],
+        ListenAddr::Unix("/run/natsway/http.sock".into())
+    );
+    assert!(!config.api.subscribe.enabled && config.api.publish.enabled && config.api.manage);
+    assert_eq!(config.api.batch.body_limit, SizeLimit::Unlimited);
+    assert_eq!(config.shutdown.ready_delay, Duration::ZERO);
+    assert_eq!(
+        config.runtime.workers,
+        Workers::Count(4.try_into().unwrap())
+    );
+    let [create, stock, feed, history] = &config.routes[..] else {
+        panic!("four routes")
+    };
+    let publish = create.publish.as_ref().unwrap();
+    assert_eq!(
+        (publish.confirm, publish.stream.as_ref().unwrap().as_str()),
+        (Confirm::Stream, "ORDERS")
+    );
+    let rate = create.rate.as_ref().unwrap();
+    assert_eq!(
+        rate.limit,
+        Quota {
+            count: 200,
+            per: Duration::from_secs(1)
+        }
+    );
+    assert_eq!(
+        (rate.burst(), &rate.key),
+        (50, &RateKey::Header("x-tenant".parse().unwrap()))
+    );
+    assert_eq!(create.policy().timeout_max, Duration::from_secs(2));
+    assert_eq!(stock.policy().when_disconnected, WhenDisconnected::Wait);
+    assert_eq!(
+        stock.headers.set["Order-Source"].0.as_str(),
+        "web-{sku}-{query.page}"
+    );
+    assert_eq!(feed.policy().timeout, Duration::from_secs(10));
+    assert_eq!(history.replay.as_ref().unwrap().from, ReplayFrom::All);
+}
+
+#[test]
+fn what_is_printed_can_be_loaded_again() {
+    let config = load(FULL).unwrap();
+    let (_folder, sources) = file("natsway.json", &serde_json::to_string(&config).unwrap());
+    assert_eq!(sources.load(), Ok(config));
+}
+
+#[test]
+fn toml_is_read_too() {
+    let (_folder, sources) = file(
+        "natsway.toml",
+        "[nats]\nconnections = 3\n[shutdown]\ngrace = \"5s\"\n",
+    );
+    let config = sources.load().unwrap();
+    assert_eq!(
+        (config.nats.connections, config.shutdown.grace),
+        (3, Duration::from_secs(5))
+    );
+}
+
+#[test]
+fn later_sources_win() {
+    let (_folder, mut sources) = file(
+        "natsway.yaml",
+        "nats: {name: file, connections: 2, servers: [\"nats://file\"]}",
+    );
+    sources.environment = environment(&[
+        ("NATSWAY_NATS__CONNECTIONS", "3"),
+        ("NATSWAY_NATS__SERVERS", "nats://env"),
+        ("NATS_URL", "nats://url"),
+    ]);
+    let nats = sources.load().unwrap().nats;
+    assert_eq!(
+        (&*nats.name, nats.connections, nats.servers[0].as_str()),
+        ("file", 3, "nats://env")
+    );
+    sources.nats = vec!["nats://flag,nats://other".to_owned()];
+    sources.listen = vec!["127.0.0.1:0".to_owned()];
+    let config = sources.load().unwrap();
+    assert_eq!(
+        config
+            .nats
+            .servers
+            .iter()
+            .map(|server| server.as_str())
+            .collect::<Vec<_>>(),
+        ["nats://flag", "nats://other"]
+    );
+    assert_eq!(config.listen.data, [ListenAddr::tcp("127.0.0.1", 0)]);
+}
+
+#[test]
+fn the_environment_may_name_the_file() {
+    let (_folder, named) = file("natsway.yaml", "nats: {name: file}");
+    let path = named.file.unwrap();
+    let sources = Sources {
+        environment: environment(&[("NATSWAY_CONFIG", path.to_str().unwrap())]),
+        ..Sources::default()
+    };
+    assert_eq!(sources.load().unwrap().nats.name, "file");
+}
+
+#[test]
+fn a_file_that_is_missing_or_damaged_is_named() {
+    for (name, text) in [
+        ("natsway.yaml", "a: [1"),
+        ("natsway.json", "{"),
+        ("natsway.toml", "="),
+        ("natsway.ini", ""),
+    ] {
+        let (_folder, sources) = file(name, text);
+        let errors = sources.load().unwrap_err();
+        assert!(
+            errors.0.len() == 1 && errors.to_string().contains(name),
+            "{errors}"
+        );
+    }
+    let sources = Sources {
+        file: Some("/nowhere/natsway.yaml".into()),
+        ..Sources::default()
+    };
+    assert!(
+        sources
+            .load()
+            .unwrap_err()
+            .to_string()
+            .contains("/nowhere/natsway.yaml")
+    );
+}
+
+#[test]
+fn all_errors_are_reported_together_each_with_its_path() {
+    let found = errors(
+        r#"
+nats: { servers: ["ftp://x", [7], "nats://ok", "nats://a b"], connections: many, auth: { token: t, password: p }, colour: blue }
+api: { publish: { timeout: 5 parsecs }, batch: 3, manage: maybe }
+routes:
+  - nonsense
+  - { name: a, match: { method: POST, path: /v1/x }, publish: { subject: "a b" } }
+  - { name: a, match: { method: FETCH, path: nowhere }, request: { subject: "x.{y}" }, tmeout: 1s }
+cors: { origins: ["*"] }
+nonsense: 1
+"#,
+    );
+    let paths: Vec<&str> = found
+        .iter()
+        .map(|error| error.split(": ").next().unwrap())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "api.batch",
+            "api.manage",
+            "api.publish.timeout",
+            "cors.origins[0]",
+            "nats.auth.token",
+            "nats.auth.user",
+            "nats.colour",
+            "nats.connections",
+            "nats.servers[0]",
+            "nats.servers[1]",
+            "nats.servers[3]",
+            "nonsense",
+            "routes[0]",
+            "routes[1].match.path",
+            "routes[1].publish.subject",
+            "routes[2].match.method",
+            "routes[2].match.path",
+            "routes[2].name",
+            "routes[2].tmeout",
+        ],
+        "{found:#?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|error| error.contains("unknown key `tmeout`")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn contradictory_authentication_is_refused() {
+    assert_one(
+        "nats: { auth: { token: a, nkey: b } }",
+        "nats.auth.nkey: ",
+        "contradicts `token`",
+    );
+    assert_one(
+        "nats: { auth: { token: a, token_file: /dev/null } }",
+        "nats.auth.token_file: ",
+        "already",
+    );
+    assert_one(
+        "nats: { auth: { user: a } }",
+        "nats.auth.password_file: ",
+        "without a password",
+    );
+    assert_one(
+        "nats: { auth: { creds_file: /nowhere/x.creds } }",
+        "nats.auth.creds_file: ",
+        "/nowhere/x.creds",
+    );
+    assert_one(
+        "nats: { servers: [\"nats://u:p@a\"], auth: { token: t } }",
+        "nats.servers[0]: ",
+        "differs",
+    );
+    assert_one(
+        "nats: { servers: [\"nats://u:p@a\", \"nats://v:p@b\"] }",
+        "nats.servers[1]: ",
+        "differs",
+    );
+}
+
+#[test]
+fn user_information_moves_to_auth_and_is_never_shown() {
+    let config =
+        load("nats: { servers: [\"nats://us%40er:p%3Ass@a:4222\", \"tls://us%40er:p%3Ass@b\"] }")
+            .unwrap();
+    let AuthMethod::UserPassword(user, SecretSource::Inline(password)) = config.nats.auth.method()
+    else {
+        panic!("{:?}", config.nats.auth)
+    };
+    assert_eq!((&*user, password.expose()), ("us@er", "p:ss"));
+    assert_eq!(config.nats.servers[0].as_str(), "nats://a:4222");
+    let shown = format!("{config:?} {}", serde_json::to_string(&config).unwrap());
+    assert!(!shown.contains("p:ss") && !shown.contains("p%3Ass") && shown.contains("[redacted]"));
+    let token = load("nats: { servers: [\"nats://s3cret@a\"] }").unwrap();
+    assert!(matches!(token.nats.auth.method(), AuthMethod::Token(_)));
+}
+
+#[test]
+fn errors_show_no_secrets() {
+    for yaml in [
+        "nats: { servers: [\"nats://user:hunter2@\"] }",
+        "nats: { servers: [\"http://user:hunter2@a\"] }",
+        "nats: { servers: [\"nats://user:hunter2@a:99999\"] }",
+        "nats: { auth: { token: hunter2, nkey: hunter2 } }",
+        "nats: { auth: { password: [hunter2], user: u } }",
+        "ack_tokens: { keys: \"a:hunter2\" }",
+    ] {
+        let errors = load(yaml).unwrap_err().to_string();
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+}
+
+#[test]
+fn a_secret_file_is_read_at_each_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, "one\n").unwrap();
+    let config = load(&format!(
+        "nats: {{ auth: {{ token_file: {} }} }}",
+        path.display()
+    ))
+    .unwrap();
+    let AuthMethod::Token(token) = config.nats.auth.method() else {
+        panic!("a token")
+    };
+    assert_eq!(token.read().unwrap().expose(), "one");
+    fs::write(&path, "two").unwrap();
+    assert_eq!(token.read().unwrap().expose(), "two");
+    fs::remove_file(&path).unwrap();
+    assert!(
+        token
+            .read()
+            .unwrap_err()
+            .to_string()
+            .contains(path.to_str().unwrap())
+    );
+}
+
+#[test]
+fn keys_for_ack_tokens_are_checked() {
+    let key = "0123456789abcdef".repeat(4);
+    let keys = |text: &str| format!("ack_tokens: {{ keys: \"{text}\" }}");
+    assert!(load(&keys(&format!("a:{key}\\nb:{key}\\n"))).is_ok());
+    assert_one(
+        &keys(&format!("a:{key}\\nb:short")),
+        "ack_tokens.keys: ",
+        "line 2",
+    );
+    assert_one(
+        "ack_tokens: { key_file: /nowhere/keys }",
+        "ack_tokens.key_file: ",
+        "/nowhere/keys",
+    );
+}
+
+fn route(name: &str, rest: &str) -> String {
+    format!("  - {{ name: {name}, {rest} }}\n")
+}
+
+#[test]
+fn routes_that_cannot_stand_side_by_side_are_named_both() {
+    let get = |name: &str, path: &str| {
+        route(
+            name,
+            &format!("match: {{ method: GET, path: \"{path}\" }}, request: {{ subject: x }}"),
+        )
+    };
+    let pair = |a: &str, b: &str| format!("routes:\n{}{}", get("one", a), get("two", b));
+    assert_one(
+        &pair("/a/{x}", "/a/{y}"),
+        "routes[1].match.path: ",
+        "`one` (/a/{x})",
+    );
+    assert_one(&pair("/a", "/a"), "routes[1].match.path: ", "`one` (/a)");
+    assert_one(
+        &pair("/a/{x}/b", "/a/c/{y}"),
+        "routes[1].match.path: ",
+        "neither is more specific",
+    );
+    assert!(load(&pair("/a/{x}", "/a/b")).is_ok());
+    let post = route(
+        "two",
+        "match: { method: POST, path: \"/a/{y}\" }, request: { subject: x }",
+    );
+    assert_one(
+        &format!("routes:\n{}{post}", get("one", "/a/{x}")),
+        "routes[1].match.path: ",
+        "name its captures",
+    );
+    let same = post.replace("{y}", "{x}");
+    assert!(load(&format!("routes:\n{}{same}", get("one", "/a/{x}"))).is_ok());
+    let twice = format!("routes:\n{}{}", get("one", "/a"), get("one", "/b"));
+    assert_one(&twice, "routes[1].name: ", "`one`");
+}
+
+#[test]
+fn a_route_is_checked_whole() {
+    let one = |rest: &str| format!("routes:\n{}", route("a", rest));
+    let get = "match: { method: GET, path: \"/a/{x}\" }";
+    let post = "match: { method: POST, path: \"/a/{x}\" }";
+    for (rest, at, holds) in [
+        (
+            format!("{get}, request: {{ subject: \"a.{{y}}\" }}"),
+            "routes[0].request.subject: ",
+            "`{y}`",
+        ),
+        (
+            format!("{get}, request: {{ subject: \"a.*\" }}"),
+            "routes[0].request.subject: ",
+            "wildcard",
+        ),
+        (
+            format!("{get}, request: {{}}"),
+            "routes[0].request: ",
+            "missing key `subject`",
+        ),
+        (get.to_owned(), "routes[0]: ", "needs one of"),
+        (
+            format!("{get}, request: {{ subject: a }}, replay: {{ stream: S }}"),
+            "routes[0].replay: ",
+            "contradicts `request`",
+        ),
+        (
+            format!("{get}, publish: {{ subject: a }}"),
+            "routes[0].match.method: ",
+            "must not be GET",
+        ),
+        (
+            format!("{post}, replay: {{ stream: S }}"),
+            "routes[0].match.method: ",
+            "must be GET",
+        ),
+        (
+            format!("{post}, replay: {{ stream: S.T }}").replace("POST", "GET"),
+            "routes[0].replay.stream: ",
+            "not allowed",
+        ),
+        (
+            format!("{post}, publish: {{ subject: a, stream: S }}"),
+            "routes[0].publish.stream: ",
+            "confirm: stream",
+        ),
+        (
+            format!("{get}, subscribe: {{ subjects: [\"a.*\", a.b] }}"),
+            "routes[0].subscribe.subjects[1]: ",
+            "overlaps",
+        ),
+        (
+            format!("{get}, subscribe: {{ subjects: [] }}"),
+            "routes[0].subscribe.subjects: ",
+            "at least one",
+        ),
+        (
+            format!("{get}, request: {{ subject: a }}, params: [ttl]"),
+            "routes[0].params[0]: ",
+            "means nothing to request",
+        ),
+        (
+            format!("{get}, request: {{ subject: a }}, params: [color]"),
+            "routes[0].params[0]: ",
+            "unknown word",
+        ),
+        (
+            format!("{get}, request: {{ subject: a }}, timeout: 0"),
+            "routes[0].timeout: ",
+            "longer than 0",
+        ),
+        (
+            format!("{get}, request: {{ subject: a }}, rate: {{ limit: 5 }}"),
+            "routes[0].rate.limit: ",
+            "200/s",
+        ),
+        (
+            format!("{get}, request: {{ subject: a }}, headers: {{ set: {{ Nats-X: a }} }}"),
+            "routes[0].headers.set.Nats-X: ",
+            "NATS",
+        ),
+        (
+            format!("{get}, request: {{ subject: a }}, headers: {{ set: {{ X: \"{{z}}\" }} }}"),
+            "routes[0].headers.set.X: ",
+            "`{z}`",
+        ),
+        (
+            format!("{get}, request: {{ subject: a }}, headers: {{ return: [Set-Cookie] }}"),
+            "routes[0].headers.return[0]: ",
+            "security",
+        ),
+        (
+            format!("{get}, request: {{ subject: a }}, headers: {{ forward: [\"a b\"] }}"),
+            "routes[0].headers.forward[0]: ",
+            "header name",
+        ),
+    ] {
+        assert_one(&one(&rest), at, holds);
+    }
+    assert_one(
+        &format!(
+            "routes:\n{}",
+            route("publish", &format!("{get}, request: {{ subject: a }}"))
+        ),
+        "routes[0].name: ",
+        "built-in",
+    );
+}
+
+#[test]
+fn bounds_fit_together() {
+    for (yaml, at) in [
+        ("http: { connections_max: 10000 }", "http.connections_max: "),
+        (
+            "api: { request: { timeout: 2m } }",
+            "api.request.timeout_max: ",
+        ),
+        (
+            "api: { publish: { concurrency: { limit: 0 } } }",
+            "api.publish.concurrency.limit: ",
+        ),
+        (
+            "api: { batch: { line_limit: 0 } }",
+            "api.batch.line_limit: ",
+        ),
+        ("nats: { reconnect: { min: 2s } }", "nats.reconnect.max: "),
+        ("nats: { inbox_prefix: \"a.>\" }", "nats.inbox_prefix: "),
+        (
+            "nats: { tls: { cert_file: /dev/null } }",
+            "nats.tls.key_file: ",
+        ),
+        ("listen: { data: [] }", "listen.data: "),
+        ("listen: { data: [\"127.0.0.1:4281\"] }", "listen.admin: "),
+        ("listen: { data: [\"unix:relative\"] }", "listen.data[0]: "),
+        ("listen: { data: [\":4280\"] }", "listen.data[0]: "),
+        ("streams: { keep_alive: 0 }", "streams.keep_alive: "),
+        ("memory: { bodies: 1KiB }", "memory.bodies: "),
+        (
+            "telemetry: { log: { level: \"a=b=c\" } }",
+            "telemetry.log.level: ",
+        ),
+        (
+            "telemetry: { traces: { sample: 2 } }",
+            "telemetry.traces.sample: ",
+        ),
+        (
+            "telemetry: { traces: { otlp_endpoint: collector } }",
+            "telemetry.traces.otlp_endpoint: ",
+        ),
+        ("runtime: { workers: 0 }", "runtime.workers: "),
+    ] {
+        assert_one(yaml, at, "");
+    }
+}
+
+#[test]
+fn a_probe_finds_the_admin_address_in_a_broken_configuration() {
+    let (_folder, mut sources) = file(
+        "natsway.yaml",
+        "listen: { admin: \"127.0.0.1:9\" }\nnonsense: 1",
+    );
+    assert_eq!(sources.admin().unwrap(), ListenAddr::tcp("127.0.0.1", 9));
+    sources.environment = environment(&[("NATSWAY_LISTEN__ADMIN", "unix:/tmp/admin.sock")]);
+    assert_eq!(
+        sources.admin().unwrap(),
+        ListenAddr::Unix("/tmp/admin.sock".into())
+    );
+    sources.file = Some(Path::new("/nowhere.yaml").to_owned());
+    assert!(sources.admin().is_err());
+}
+
+#[test]
+fn a_reload_tells_what_needs_a_restart() {
+    let running = Config::default();
+    let new = load("nats: { name: other }\nshutdown: { grace: 5s }").unwrap();
+    assert_eq!(running.needs_restart(&new), ["nats"]);
+    let kept = new.keeping_restart_sections_of(&running);
+    assert_eq!(
+        (&*kept.nats.name, kept.shutdown.grace),
+        ("natsway", Duration::from_secs(5))
+    );
+}

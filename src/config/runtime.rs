@@ -1,0 +1,56 @@
+//! `runtime`: threads.
+
+use std::{fmt, num::NonZeroUsize, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::written;
+
+/// Threads. A change needs a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Worker threads; `auto` is the container's CPU limit, not the node's cores, because threads beyond the limit only get throttled.
+    pub workers: Workers,
+}
+
+/// How many worker threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// As many as the process may use cores.
+    #[default]
+    Auto,
+    /// So many.
+    Count(NonZeroUsize),
+}
+
+const WORKERS_MAX: usize = 1024;
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let count = text
+            .parse()
+            .ok()
+            .filter(|count: &NonZeroUsize| count.get() <= WORKERS_MAX);
+        count
+            .map(Self::Count)
+            .ok_or_else(|| format!("`{text}` is neither auto nor a number from 1 to {WORKERS_MAX}"))
+    }
+}
+
+impl fmt::Display for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Count(count) => write!(f, "{count}"),
+        }
+    }
+}
+
+written!(Workers, "Workers", "auto or a number of threads", ["auto"]);
