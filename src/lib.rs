@@ -1,6 +1,7 @@
 //! Plain HTTP in front of NATS.
 
 pub mod config;
+pub mod nats;
 pub mod problem;
 pub mod subject;
 pub mod translate;

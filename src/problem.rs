@@ -12,6 +12,7 @@ mod catalogue;
 mod from_ack_token;
 mod from_headers;
 mod from_line;
+mod from_nats;
 mod from_subject;
 
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 pub use catalogue::Code;
+pub use from_nats::Doing;
 
 /// The media type of every error.
 pub const CONTENT_TYPE: &str = "application/problem+json";

@@ -1,0 +1,360 @@
+//! One connection for the time it lives: an epoch.
+//!
+//! Nothing here survives it. A queue, its tickets, the fences and the replies belong to one
+//! connection; when it goes, everybody who waits learns at once what that means for them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_nats::{Client, ServerInfo, Subject, Subscriber};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::connect::{InboxRights, Opened};
+use super::events::Signals;
+use super::pending::{Pending, PendingReply, Replies, RunConfirm};
+use super::permissions::Permissions;
+use super::queue::{Entry, Load, QueueLimits, SendQueue, Settle};
+use super::ticket::Ticket;
+use super::{Failure, Inbound, Outbound};
+
+/// One connection to one server.
+pub struct Connection {
+    pub(super) epoch: u64,
+    pub(super) client: Client,
+    pub(super) signals: Arc<Signals>,
+    pub(super) queue: SendQueue,
+    pub(super) rights: InboxRights,
+    pub(super) marker_subject: Subject,
+    pub(super) inbox_root: String,
+    pub(super) info: ServerInfo,
+    permissions: Permissions,
+    subscribing: tokio::sync::Mutex<()>,
+    subscriptions: AtomicU64,
+    probes: AtomicU64,
+    _marker: Option<Subscriber>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(super) fn new(opened: Opened, epoch: u64, limits: QueueLimits) -> (Arc<Self>, Subscriber) {
+        let info = opened.client.server_info();
+        let connection = Self {
+            epoch,
+            client: opened.client,
+            signals: opened.signals,
+            queue: SendQueue::new(limits),
+            rights: opened.rights,
+            marker_subject: opened.marker_subject,
+            inbox_root: opened.inbox_root,
+            info,
+            permissions: opened.permissions,
+            subscribing: tokio::sync::Mutex::new(()),
+            subscriptions: AtomicU64::new(opened.subscriptions),
+            probes: AtomicU64::new(0),
+            _marker: opened.marker,
+        };
+        (Arc::new(connection), opened.inbox)
+    }
+
+    /// Counts connections of a link, from 1.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The server's INFO as it was at the connect.
+    #[must_use]
+    pub const fn server(&self) -> &ServerInfo {
+        &self.info
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.signals.closed.is_cancelled()
+    }
+
+    /// Whether the server could deny messages that we believe are allowed.
+    #[must_use]
+    pub const fn is_uncertain(&self) -> bool {
+        !self.permissions.is_certain()
+    }
+
+    /// Ends it, for all who use it.
+    pub(super) fn close(&self) {
+        self.signals.close();
+        let unconfirmed = self.queue.close() as u64;
+        self.signals
+            .stats
+            .lost_unconfirmed
+            .fetch_add(unconfirmed, Ordering::Relaxed);
+    }
+
+    /// Refuses what the server would refuse, before it costs a round trip or the connection.
+    ///
+    /// # Errors
+    /// Too large for the server, or denied to its user.
+    pub fn check(&self, message: &Outbound) -> Result<(), Failure> {
+        let limit = self.client.max_payload();
+        if message.counted_bytes() > limit {
+            return Err(Failure::PayloadTooLarge { limit });
+        }
+        if !self.permissions.permits_publish(message.subject.as_str()) {
+            return Err(Failure::PermissionDenied);
+        }
+        Ok(())
+    }
+
+    /// Takes a message that nobody waits for.
+    pub(super) fn accept(&self, message: Outbound) -> Result<(), Failure> {
+        self.check(&message)?;
+        self.queue.push(Entry {
+            load: Load::One(message),
+            reply: None,
+            ticket: None,
+            settle: Settle::Flush,
+        })
+    }
+
+    /// Sends a message and waits until the server has read it.
+    pub(super) async fn confirm(
+        &self,
+        message: Outbound,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        if !self.rights.can_fence() {
+            return Err(Failure::ConfirmUnavailable);
+        }
+        self.check(&message)?;
+        let ticket = Ticket::new();
+        let entry = Entry {
+            load: Load::One(message),
+            reply: None,
+            ticket: Some(Arc::clone(&ticket)),
+            settle: Settle::Fence,
+        };
+        self.queue.push(entry)?;
+        self.with_limit(ticket.outcome_by(deadline).await)
+    }
+
+    /// Waits until everything sent before has been read by the server.
+    ///
+    /// # Errors
+    /// No right to a fence, or the connection was lost, or the deadline passed.
+    pub async fn fence(&self, deadline: Instant) -> Result<(), Failure> {
+        if !self.rights.can_fence() {
+            return Err(Failure::ConfirmUnavailable);
+        }
+        let ticket = Ticket::new();
+        let entry = Entry {
+            load: Load::Many(Vec::new()),
+            reply: None,
+            ticket: Some(Arc::clone(&ticket)),
+            settle: Settle::Fence,
+        };
+        self.queue.push(entry)?;
+        ticket.outcome_by(deadline).await
+    }
+
+    /// Sends a message and waits for one reply.
+    pub(super) async fn request(
+        &self,
+        message: Outbound,
+        deadline: Instant,
+    ) -> Result<Inbound, Failure> {
+        self.begin_request(message)?.reply(deadline).await
+    }
+
+    /// Queues a message at once, in the order of the calls; its reply is waited for later.
+    ///
+    /// # Errors
+    /// Nothing was sent: what [`Self::check`] says, no right to read the inbox, or a full queue.
+    pub fn begin_request(&self, message: Outbound) -> Result<PendingReply, Failure> {
+        self.check_reply(&message)?;
+        let ticket = Ticket::new();
+        let slot = self
+            .signals
+            .replies
+            .expect(Some(message.subject.clone()), &ticket, None);
+        self.send_with_reply(message, slot.subject(), &ticket)?;
+        Ok(PendingReply {
+            _slot: slot,
+            pending: Pending {
+                ticket,
+                limit: self.client.max_payload(),
+            },
+        })
+    }
+
+    /// Queues a run of messages that share a fate, at once and in order. Where the server may deny
+    /// messages unexpectedly ([`Self::is_uncertain`]) a run must be a single message, or nobody
+    /// could tell which one was denied.
+    ///
+    /// # Errors
+    /// Nothing was sent: no right to a fence, a full queue, or no connection any more. Each message
+    /// should have passed [`Self::check`] before.
+    pub fn begin_run(
+        &self,
+        messages: Vec<Outbound>,
+        confirm: RunConfirm,
+    ) -> Result<Pending, Failure> {
+        let settle = match confirm {
+            RunConfirm::Flushed => Settle::Flush,
+            RunConfirm::Server if self.rights.can_fence() => Settle::Fence,
+            RunConfirm::Server => return Err(Failure::ConfirmUnavailable),
+        };
+        let ticket = Ticket::new();
+        let pending = Pending {
+            ticket: Arc::clone(&ticket),
+            limit: self.client.max_payload(),
+        };
+        let load = Load::Many(messages);
+        self.queue.push(Entry {
+            load,
+            reply: None,
+            ticket: Some(ticket),
+            settle,
+        })?;
+        Ok(pending)
+    }
+
+    /// Sends a message whose replies come one by one; at most `capacity` wait to be read.
+    pub(super) fn request_many(
+        self: &Arc<Self>,
+        message: Outbound,
+        capacity: usize,
+    ) -> Result<Replies, Failure> {
+        self.check_reply(&message)?;
+        let replies = self.expect_many(Some(message.subject.clone()), capacity);
+        self.send_with_reply(message, replies.slot.subject(), &replies.ticket)?;
+        Ok(replies)
+    }
+
+    /// An inbox for whoever sends there by other means, such as a pull consumer.
+    pub(super) fn inbox(self: &Arc<Self>, capacity: usize) -> Result<Replies, Failure> {
+        if !self.rights.read {
+            return Err(Failure::PermissionDenied);
+        }
+        let replies = self.expect_many(None, capacity);
+        replies.ticket.hand_over();
+        Ok(replies)
+    }
+
+    fn expect_many(self: &Arc<Self>, subject: Option<Subject>, capacity: usize) -> Replies {
+        let ticket = Ticket::new();
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        let slot = self.signals.replies.expect(subject, &ticket, Some(sender));
+        Replies {
+            connection: Arc::clone(self),
+            slot,
+            ticket,
+            receiver,
+        }
+    }
+
+    fn check_reply(&self, message: &Outbound) -> Result<(), Failure> {
+        if !self.rights.read {
+            return Err(Failure::PermissionDenied);
+        }
+        self.check(message)
+    }
+
+    fn send_with_reply(
+        &self,
+        message: Outbound,
+        reply: Subject,
+        ticket: &Arc<Ticket>,
+    ) -> Result<(), Failure> {
+        let ticket = Some(Arc::clone(ticket));
+        self.queue.push(Entry {
+            load: Load::One(message),
+            reply: Some(reply),
+            ticket,
+            settle: Settle::Reply,
+        })
+    }
+
+    fn with_limit(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+        outcome.map_err(|failure| match failure {
+            Failure::PayloadTooLarge { .. } => Failure::PayloadTooLarge {
+                limit: self.client.max_payload(),
+            },
+            other => other,
+        })
+    }
+
+    /// Subscribes; returns the library's id of the subscription, by which its losses are told.
+    pub(super) async fn subscribe(
+        &self,
+        pattern: Subject,
+        queue: Option<String>,
+    ) -> Result<(u64, Subscriber), Failure> {
+        // The id is not told but counted, so subscriptions are made one after the other.
+        let _one_at_a_time = self.subscribing.lock().await;
+        let subscribed = match queue {
+            None => self
+                .client
+                .subscribe(pattern)
+                .await
+                .map_err(|_| Failure::Disconnected),
+            Some(group) => self
+                .client
+                .queue_subscribe(pattern, group)
+                .await
+                .map_err(|_| Failure::Disconnected),
+        }?;
+        let sid = self.subscriptions.fetch_add(1, Ordering::AcqRel) + 1;
+        Ok((sid, subscribed))
+    }
+
+    /// Waits until the server has handled everything before, be it by a fence or, where the user has
+    /// no right to one, by an error that the server sends in order.
+    pub(super) async fn settle(&self, deadline: Instant) -> Result<(), Failure> {
+        if self.rights.can_fence() {
+            return self.fence(deadline).await;
+        }
+        let mut changes = self.signals.changed.subscribe();
+        let subject = self.probe_subject();
+        // Kept until the answer is here: an early UNSUB changes nothing, but costs a command.
+        let _refused = if self.rights.read {
+            self.client
+                .publish(subject.clone(), bytes::Bytes::new())
+                .await
+                .map_err(|_| Failure::Lost)?;
+            None
+        } else {
+            Some(self.subscribe(subject.clone(), None).await?)
+        };
+        let answered = async {
+            while !self.signals.take_refused(&subject) {
+                tokio::select! {
+                    changed = changes.changed() => changed.map_err(|_| Failure::Lost)?,
+                    () = self.signals.closed.cancelled() => return Err(Failure::Lost),
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout_at(deadline, answered)
+            .await
+            .unwrap_or(Err(Failure::Timeout))
+    }
+
+    /// A subject of our own for one probe.
+    pub(super) fn probe_subject(&self) -> Subject {
+        let number = self.probes.fetch_add(1, Ordering::Relaxed);
+        Subject::from(format!("{}.p.{number}", self.inbox_root))
+    }
+
+    /// Whether nothing is under way any more.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.depth().0 == 0
+            && self.signals.fences.under_way() == 0
+            && self.signals.replies.len() == 0
+    }
+}

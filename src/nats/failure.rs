@@ -1,0 +1,57 @@
+//! What can go wrong between natsway and NATS, without any HTTP in it.
+
+/// Why a call over a link failed, and by that whether anything left natsway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// There is no connection; nothing was sent.
+    #[error("not connected")]
+    Disconnected,
+    /// The connection was lost after the message was handed to it.
+    #[error("the connection was lost before the outcome was known")]
+    Lost,
+    /// The send queue is full; nothing was sent.
+    #[error("the send queue is full")]
+    BufferFull,
+    /// The deadline passed while the message still waited to be sent; it was taken back.
+    #[error("not sent in time")]
+    NotSentInTime,
+    /// The deadline passed after the message was sent.
+    #[error("no answer in time")]
+    Timeout,
+    /// Nobody listens on the subject.
+    #[error("no responders")]
+    NoResponders,
+    /// The NATS user may not use the subject; the server refused it, or would have.
+    #[error("permission denied")]
+    PermissionDenied,
+    /// The NATS user may not publish to natsway's inbox prefix, so nothing can be fenced.
+    #[error("no permission on the inbox prefix")]
+    ConfirmUnavailable,
+    /// Payload and headers are larger than the server takes.
+    #[error("larger than the server's max_payload of {limit} bytes")]
+    PayloadTooLarge {
+        /// The server's `max_payload`, in bytes.
+        limit: usize,
+    },
+    /// More replies came than the caller had room for.
+    #[error("more replies than there was room for")]
+    TooManyReplies,
+    /// The account's limit of subscriptions is reached.
+    #[error("the account allows no more subscriptions")]
+    SubscriptionLimit,
+}
+
+impl Failure {
+    /// Whether it is certain that the message did not leave natsway, and will not.
+    #[must_use]
+    pub const fn is_not_sent(self) -> bool {
+        !matches!(
+            self,
+            Self::Lost
+                | Self::Timeout
+                | Self::TooManyReplies
+                | Self::NoResponders
+                | Self::PermissionDenied
+        )
+    }
+}

@@ -1,0 +1,213 @@
+//! The fence behind `confirm=server`: one round trip on a link confirms everything sent before it.
+//!
+//! async-nats shows neither PING nor PONG, and permission errors reach us through its channel of
+//! events while messages reach us through their subscriptions, so an echo of our own could overtake
+//! an error that the server sent before it. Therefore the echo is made to travel in the channel of
+//! events, too: a subscription (the marker) is left full for ever, so that each message to it
+//! becomes the event `SlowConsumer(sid)`. The server handles a connection's messages in order;
+//! hence when the event for a fence is seen, all errors for messages before it have been seen.
+//!
+//! The channel holds 128 events and drops what does not fit. A dropped marker only delays: the next
+//! one settles the older fence. A dropped error would be a lie, so where it is not known that the
+//! user may publish, at most [`UNCERTAIN_WINDOW`] messages are under way at once and the channel
+//! cannot overflow.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_nats::Subject;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::ticket::{Ticket, Verdict};
+
+/// How many messages may be under way between two settled fences where each could be denied.
+pub(super) const UNCERTAIN_WINDOW: usize = 96;
+/// How many fences may be under way: their events, and the errors between them, fit the channel.
+const FENCES_MAX: usize = 24;
+
+/// The tickets that one fence settles.
+#[derive(Debug)]
+struct Fence {
+    waiters: Vec<(Subject, Arc<Ticket>)>,
+    messages: usize,
+    sent: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    fences: VecDeque<Fence>,
+    messages: usize,
+    failed: bool,
+}
+
+/// The fences under way on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Fences {
+    state: Mutex<State>,
+    armed: AtomicBool,
+    settled: Notify,
+}
+
+impl Fences {
+    /// The marker is full: from now on its events settle fences.
+    pub(super) fn arm(&self) {
+        self.armed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Acquire)
+    }
+
+    /// Registers a fence before its messages are handed over, so that an early error finds them.
+    pub(super) fn register(&self, waiters: Vec<(Subject, Arc<Ticket>)>, messages: usize) {
+        let mut state = self.state.lock();
+        if state.failed {
+            drop(state);
+            waiters
+                .iter()
+                .for_each(|(_, ticket)| ticket.settle_disconnected());
+            return;
+        }
+        state.messages += messages;
+        state.fences.push_back(Fence {
+            waiters,
+            messages,
+            sent: Instant::now(),
+        });
+    }
+
+    /// A marker event: the oldest fence has come back. Returns its age.
+    pub(super) fn settle_oldest(&self) -> Option<std::time::Duration> {
+        let fence = {
+            let mut state = self.state.lock();
+            let fence = state.fences.pop_front()?;
+            state.messages -= fence.messages;
+            fence
+        };
+        for (_, ticket) in &fence.waiters {
+            ticket.settle(Verdict::Done);
+        }
+        self.settled.notify_one();
+        Some(fence.sent.elapsed())
+    }
+
+    /// The server denied a message to `subject`.
+    pub(super) fn deny(&self, subject: &str) {
+        let state = self.state.lock();
+        let waiters = state.fences.iter().flat_map(|fence| &fence.waiters);
+        for (_, ticket) in waiters.filter(|(of, _)| of.as_str() == subject) {
+            ticket.settle(Verdict::Denied);
+        }
+    }
+
+    /// The connection is gone: nobody knows what became of what was handed over.
+    pub(super) fn fail_all(&self) {
+        let fences = {
+            let mut state = self.state.lock();
+            state.failed = true;
+            state.messages = 0;
+            std::mem::take(&mut state.fences)
+        };
+        for (_, ticket) in fences.iter().flat_map(|fence| &fence.waiters) {
+            ticket.settle_disconnected();
+        }
+        self.settled.notify_one();
+    }
+
+    /// How many messages may be handed over now; waits while it is none.
+    pub(super) async fn room(&self, uncertain: bool) -> usize {
+        loop {
+            {
+                let state = self.state.lock();
+                let under_way = if uncertain { state.messages } else { 0 };
+                if state.failed || (state.fences.len() < FENCES_MAX && under_way < UNCERTAIN_WINDOW)
+                {
+                    return if uncertain {
+                        UNCERTAIN_WINDOW - under_way
+                    } else {
+                        usize::MAX
+                    };
+                }
+            }
+            self.settled.notified().await;
+        }
+    }
+
+    /// How many fences are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.state.lock().fences.len()
+    }
+
+    /// How long the oldest fence has been under way.
+    pub(super) fn oldest_age(&self) -> Option<std::time::Duration> {
+        self.state
+            .lock()
+            .fences
+            .front()
+            .map(|fence| fence.sent.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::nats::Failure;
+
+    fn waiter(subject: &'static str) -> (Subject, Arc<Ticket>) {
+        let ticket = Ticket::new();
+        assert!(ticket.hand_over());
+        (Subject::from_static(subject), ticket)
+    }
+
+    async fn outcome(ticket: &Arc<Ticket>) -> Result<(), Failure> {
+        ticket
+            .outcome_by(Instant::now() + Duration::from_millis(10))
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_marker_settles_the_oldest_fence_alone() {
+        let fences = Fences::default();
+        let (first, second) = (waiter("a"), waiter("a"));
+        fences.register(vec![first.clone()], 1);
+        fences.register(vec![second.clone()], 1);
+        assert!(fences.settle_oldest().is_some());
+        assert_eq!(outcome(&first.1).await, Ok(()));
+        assert_eq!(outcome(&second.1).await, Err(Failure::Timeout));
+    }
+
+    #[tokio::test]
+    async fn a_denied_message_is_never_confirmed() {
+        let fences = Fences::default();
+        let (denied, allowed) = (waiter("no"), waiter("yes"));
+        fences.register(vec![denied.clone(), allowed.clone()], 2);
+        fences.deny("no");
+        fences.settle_oldest();
+        assert_eq!(outcome(&denied.1).await, Err(Failure::PermissionDenied));
+        assert_eq!(outcome(&allowed.1).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_connection_went_is_not_left_waiting() {
+        let fences = Fences::default();
+        fences.fail_all();
+        let late = waiter("a");
+        fences.register(vec![late.clone()], 1);
+        assert_eq!(outcome(&late.1).await, Err(Failure::Lost));
+    }
+
+    #[tokio::test]
+    async fn where_messages_may_be_denied_few_are_under_way_at_once() {
+        let fences = Fences::default();
+        fences.register(vec![waiter("a")], UNCERTAIN_WINDOW);
+        let waiting = tokio::time::timeout(Duration::from_millis(10), fences.room(true)).await;
+        assert!(waiting.is_err());
+        fences.settle_oldest();
+        assert_eq!(fences.room(true).await, UNCERTAIN_WINDOW);
+    }
+}

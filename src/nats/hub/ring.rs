@@ -1,0 +1,293 @@
+//! The ring of one subject: what its readers have not all read yet, bounded in messages and bytes.
+//!
+//! Readers have a cursor each. Whoever is overtaken by the end of the ring has lost what fell off,
+//! and the difference of two numbers tells how much. Nobody else notices.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::budget::Budget;
+use super::delivery::Delivery;
+use super::reader::GapReason;
+
+/// The limits of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffer {
+    /// Messages a reader may lag behind.
+    pub messages: usize,
+    /// Bytes a reader may lag behind.
+    pub bytes: usize,
+}
+
+/// What lies in a ring.
+#[derive(Clone, Debug)]
+pub(super) enum Slot {
+    Message(Arc<Delivery>),
+    Gap(GapReason),
+}
+
+impl Slot {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(delivery) => delivery.counted_bytes(),
+            Self::Gap(_) => 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Seat {
+    cursor: u64,
+    waker: Option<Waker>,
+}
+
+/// What a reader finds at its cursor.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// That many messages fell off before the reader came.
+    Lost(u64),
+    Slot(Slot),
+    Nothing,
+}
+
+/// The ring with the seats of its readers.
+#[derive(Debug)]
+pub(super) struct Ring {
+    slots: VecDeque<Slot>,
+    first: u64,
+    bytes: usize,
+    limits: Buffer,
+    budget: Arc<Budget>,
+    seats: Vec<Option<Seat>>,
+    free: Vec<usize>,
+    readers: usize,
+}
+
+impl Ring {
+    pub(super) const fn new(limits: Buffer, budget: Arc<Budget>) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            limits,
+            budget,
+            seats: Vec::new(),
+            free: Vec::new(),
+            readers: 0,
+        }
+    }
+
+    /// A seat for a reader who starts with the next message; none after the last one has left.
+    pub(super) fn sit(&mut self) -> Option<usize> {
+        (self.readers > 0).then(|| self.sit_first())
+    }
+
+    /// A seat for the first reader.
+    pub(super) fn sit_first(&mut self) -> usize {
+        let seat = Seat {
+            cursor: self.end(),
+            waker: None,
+        };
+        self.readers += 1;
+        if let Some(index) = self.free.pop() {
+            self.seats[index] = Some(seat);
+            return index;
+        }
+        self.seats.push(Some(seat));
+        self.seats.len() - 1
+    }
+
+    /// Gives a seat back; true if nobody is left.
+    pub(super) fn leave(&mut self, seat: usize) -> bool {
+        self.seats[seat] = None;
+        self.free.push(seat);
+        self.readers -= 1;
+        self.readers == 0
+    }
+
+    /// Adds at the end, and lets go of the oldest until the limits hold.
+    pub(super) fn push(&mut self, slot: Slot) {
+        let bytes = slot.bytes();
+        if self.is_over(bytes) {
+            self.drop_what_all_have_read();
+        }
+        while !self.slots.is_empty() && self.is_over(bytes) {
+            self.drop_oldest();
+        }
+        while !self.budget.take(bytes) {
+            if self.slots.is_empty() {
+                // Not even one message is left for us: it is lost like one that fell off.
+                self.first += 1;
+                return;
+            }
+            self.drop_oldest();
+        }
+        self.bytes += bytes;
+        self.slots.push_back(slot);
+    }
+
+    /// Wakes all who wait.
+    pub(super) fn take_wakers(&mut self, into: &mut Vec<Waker>) {
+        into.extend(
+            self.seats
+                .iter_mut()
+                .flatten()
+                .filter_map(|seat| seat.waker.take()),
+        );
+    }
+
+    /// What lies at the cursor of a seat, which moves on.
+    pub(super) fn next(&mut self, seat: usize) -> Found {
+        let (first, end) = (self.first, self.end());
+        let Some(seat) = self.seats[seat].as_mut() else {
+            return Found::Nothing;
+        };
+        if seat.cursor < first {
+            let lost = first - seat.cursor;
+            seat.cursor = first;
+            return Found::Lost(lost);
+        }
+        if seat.cursor == end {
+            return Found::Nothing;
+        }
+        let index = usize::try_from(seat.cursor - first).unwrap_or(usize::MAX);
+        seat.cursor += 1;
+        self.slots
+            .get(index)
+            .cloned()
+            .map_or(Found::Nothing, Found::Slot)
+    }
+
+    /// Wants to be woken when there is more.
+    pub(super) fn wait(&mut self, seat: usize, waker: &Waker) {
+        if let Some(seat) = self.seats[seat].as_mut() {
+            match &mut seat.waker {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn is_over(&self, more_bytes: usize) -> bool {
+        self.slots.len() >= self.limits.messages || self.bytes + more_bytes > self.limits.bytes
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(slot) = self.slots.pop_front() {
+            self.first += 1;
+            self.bytes -= slot.bytes();
+            self.budget.give_back(slot.bytes());
+        }
+    }
+
+    /// Costs a look at every seat, so it is done only when a limit is reached.
+    pub(super) fn drop_what_all_have_read(&mut self) {
+        let slowest = self
+            .seats
+            .iter()
+            .flatten()
+            .map(|seat| seat.cursor)
+            .min()
+            .unwrap_or(u64::MAX);
+        while self.first < slowest && !self.slots.is_empty() {
+            self.drop_oldest();
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::nats::Inbound;
+
+    fn message(bytes: usize) -> Slot {
+        let payload = Bytes::from(vec![b'x'; bytes]);
+        let message = Inbound {
+            subject: "a".into(),
+            reply: None,
+            payload,
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        };
+        Slot::Message(Arc::new(Delivery::new(message)))
+    }
+
+    fn ring(messages: usize, bytes: usize) -> Ring {
+        Ring::new(Buffer { messages, bytes }, Budget::new(1 << 30))
+    }
+
+    #[test]
+    fn a_slow_reader_learns_how_much_it_lost_and_a_fast_one_loses_nothing() {
+        let mut ring = ring(4, 1 << 20);
+        let (slow, fast) = (ring.sit_first(), ring.sit().unwrap());
+        for _ in 0..10 {
+            ring.push(message(1));
+            assert!(matches!(ring.next(fast), Found::Slot(_)));
+        }
+        assert!(matches!(ring.next(slow), Found::Lost(6)));
+        assert_eq!(
+            (0..4)
+                .filter(|_| matches!(ring.next(slow), Found::Slot(_)))
+                .count(),
+            4
+        );
+        assert!(matches!(ring.next(slow), Found::Nothing));
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back_to_the_process() {
+        let budget = Budget::new(10_000);
+        let mut ring = Ring::new(
+            Buffer {
+                messages: 100,
+                bytes: 1 << 20,
+            },
+            Arc::clone(&budget),
+        );
+        let reader = ring.sit_first();
+        for _ in 0..100 {
+            ring.push(message(1000));
+            assert!(budget.used() <= 10_000);
+        }
+        assert!(matches!(ring.next(reader), Found::Lost(92..)));
+        drop(ring);
+        assert_eq!(budget.used(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn read_and_lost_add_up_to_what_was_pushed(steps in prop::collection::vec((0usize..4, 0usize..300), 1..200)) {
+            let mut ring = ring(8, 4096);
+            let seat = ring.sit_first();
+            let (mut pushed, mut seen) = (0u64, 0u64);
+            let mut read = |ring: &mut Ring| match ring.next(seat) {
+                Found::Lost(lost) => { seen += lost; true }
+                Found::Slot(_) => { seen += 1; true }
+                Found::Nothing => false,
+            };
+            for (reads, bytes) in steps {
+                ring.push(message(bytes));
+                pushed += 1;
+                for _ in 0..reads { read(&mut ring); }
+            }
+            while read(&mut ring) {}
+            prop_assert_eq!(pushed, seen);
+        }
+    }
+}

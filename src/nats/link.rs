@@ -1,0 +1,234 @@
+//! A link: the way to NATS that callers hold, over one connection after the other.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::Connection;
+use super::pending::Replies;
+use super::stats::LinkStats;
+use super::{Failure, Inbound, Outbound};
+
+/// What a link is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// No connection; one is being made.
+    Connecting,
+    /// Connected; the number counts connections from 1.
+    Connected(u64),
+    /// Connected to a server that is about to leave; another is looked for.
+    LameDuck(u64),
+    /// Closed for good.
+    Closed,
+}
+
+impl LinkState {
+    /// The connection's number, where there is one.
+    #[must_use]
+    pub const fn epoch(self) -> Option<u64> {
+        match self {
+            Self::Connected(epoch) | Self::LameDuck(epoch) => Some(epoch),
+            Self::Connecting | Self::Closed => None,
+        }
+    }
+}
+
+/// How long a call may take and what it does while NATS is away.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// When the caller must have its answer.
+    pub deadline: Instant,
+    /// Whether to wait for a connection until then, or to fail at once.
+    pub wait: bool,
+}
+
+/// What a 2xx to a publish means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// natsway has taken it into its send queue.
+    Accepted,
+    /// The server has read it.
+    Server,
+}
+
+/// One supervised way to NATS.
+#[derive(Debug)]
+pub struct Link {
+    name: String,
+    current: ArcSwapOption<Connection>,
+    state: watch::Sender<LinkState>,
+    stats: Arc<LinkStats>,
+}
+
+impl Link {
+    pub(super) fn new(name: String) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            current: ArcSwapOption::empty(),
+            state: watch::Sender::new(LinkState::Connecting),
+            stats: Arc::default(),
+        })
+    }
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is doing, now and from now on.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.subscribe()
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub const fn stats(&self) -> &Arc<LinkStats> {
+        &self.stats
+    }
+
+    /// Messages and bytes in its send queue.
+    #[must_use]
+    pub fn queue_depth(&self) -> (usize, usize) {
+        self.current
+            .load()
+            .as_ref()
+            .map_or((0, 0), |connection| connection.queue.depth())
+    }
+
+    /// How many replies are waited for.
+    #[must_use]
+    pub fn replies_pending(&self) -> usize {
+        self.current
+            .load()
+            .as_ref()
+            .map_or(0, |connection| connection.signals.replies.len())
+    }
+
+    pub(super) fn set(&self, connection: Option<Arc<Connection>>, state: LinkState) {
+        self.current.store(connection);
+        self.state.send_replace(state);
+    }
+
+    pub(super) fn set_state(&self, state: LinkState) {
+        self.state.send_replace(state);
+    }
+
+    /// The connection there is now.
+    #[must_use]
+    pub fn now(&self) -> Option<Arc<Connection>> {
+        self.current
+            .load_full()
+            .filter(|connection| !connection.is_closed())
+    }
+
+    /// A connection, waited for if the call wants that.
+    ///
+    /// # Errors
+    /// [`Failure::Disconnected`] if there is none in time.
+    pub async fn connection(&self, call: Call) -> Result<Arc<Connection>, Failure> {
+        if let Some(connection) = self.now() {
+            return Ok(connection);
+        }
+        if !call.wait {
+            return Err(Failure::Disconnected);
+        }
+        let mut state = self.state();
+        timeout_at(call.deadline, async {
+            loop {
+                if let Some(connection) = self.now() {
+                    return Ok(connection);
+                }
+                if *state.borrow_and_update() == LinkState::Closed {
+                    return Err(Failure::Disconnected);
+                }
+                // A connection that is closed but still set is replaced with the next state.
+                state.changed().await.map_err(|_| Failure::Disconnected)?;
+            }
+        })
+        .await
+        .unwrap_or(Err(Failure::Disconnected))
+    }
+
+    /// Publishes a message.
+    ///
+    /// # Errors
+    /// What [`Failure`] says; [`Failure::is_not_sent`] tells whether it may have arrived.
+    pub async fn publish(
+        &self,
+        message: Outbound,
+        confirm: Confirm,
+        call: Call,
+    ) -> Result<(), Failure> {
+        loop {
+            let connection = self.connection(call).await?;
+            let done = match confirm {
+                Confirm::Accepted => connection.accept(message.clone()),
+                Confirm::Server => connection.confirm(message.clone(), call.deadline).await,
+            };
+            match done {
+                Err(Failure::Disconnected) if call.wait && Instant::now() < call.deadline => {
+                    next_turn().await
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Sends a request and waits for one reply.
+    ///
+    /// # Errors
+    /// As [`Self::publish`], and [`Failure::NoResponders`].
+    pub async fn request(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
+        loop {
+            let connection = self.connection(call).await?;
+            match connection.request(message.clone(), call.deadline).await {
+                Err(Failure::Disconnected) if call.wait && Instant::now() < call.deadline => {
+                    next_turn().await
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Sends a request whose replies come one by one; at most `capacity` wait to be read.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn request_many(
+        &self,
+        message: Outbound,
+        capacity: usize,
+        call: Call,
+    ) -> Result<Replies, Failure> {
+        self.connection(call).await?.request_many(message, capacity)
+    }
+
+    /// Opens an inbox on the connection there is.
+    ///
+    /// # Errors
+    /// No connection in time, or no right to read the inbox.
+    pub async fn inbox(&self, capacity: usize, call: Call) -> Result<Replies, Failure> {
+        self.connection(call).await?.inbox(capacity)
+    }
+
+    /// Waits until the server has read everything that was published over this link before.
+    ///
+    /// # Errors
+    /// As [`Self::publish`]; [`Failure::Lost`] also where the connection is no longer `epoch`.
+    pub async fn fence(&self, epoch: u64, deadline: Instant) -> Result<(), Failure> {
+        let connection = self
+            .now()
+            .filter(|connection| connection.epoch == epoch)
+            .ok_or(Failure::Lost)?;
+        connection.fence(deadline).await
+    }
+}
+
+/// A connection that refuses is being replaced; the supervisor gets its turn first.
+async fn next_turn() {
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+}

@@ -1,0 +1,202 @@
+//! Which link carries what.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::hub::{Budget, Hub};
+use super::link::{Call, Confirm, Link, LinkState};
+use super::pending::Replies;
+use super::settings::Settings;
+use super::{Failure, Inbound, Outbound, supervisor};
+
+/// All links of this natsway.
+#[derive(Debug)]
+pub struct Nats {
+    messages: Vec<Arc<Link>>,
+    subscriptions: Arc<Link>,
+    jetstream: Arc<Link>,
+    hub: Hub,
+    hasher: std::hash::RandomState,
+    shutdown: CancellationToken,
+    tasks: parking_lot::Mutex<JoinSet<()>>,
+}
+
+impl Nats {
+    /// Starts to connect, and goes on for ever; ends with [`Self::close`] or when dropped. `streams`
+    /// bounds what all subscriptions hold.
+    #[must_use]
+    pub fn start(settings: Settings, streams: Arc<Budget>) -> Arc<Self> {
+        let settings = Arc::new(settings);
+        let messages: Vec<_> = (0..settings.connections.max(1))
+            .map(|i| Link::new(format!("messages-{i}")))
+            .collect();
+        let subscriptions = Link::new("subscriptions".to_owned());
+        let nats = Self {
+            hub: Hub::new(Arc::clone(&subscriptions), messages.clone(), streams),
+            messages,
+            subscriptions,
+            jetstream: Link::new("jetstream".to_owned()),
+            hasher: std::hash::RandomState::new(),
+            shutdown: CancellationToken::new(),
+            tasks: parking_lot::Mutex::new(JoinSet::new()),
+        };
+        {
+            let mut tasks = nats.tasks.lock();
+            for link in nats.links() {
+                tasks.spawn(supervisor::run(
+                    Arc::clone(link),
+                    Arc::clone(&settings),
+                    nats.shutdown.clone(),
+                ));
+            }
+        }
+        Arc::new(nats)
+    }
+
+    /// Every link.
+    pub fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.messages
+            .iter()
+            .chain([&self.subscriptions, &self.jetstream])
+    }
+
+    /// The link that carries all messages to `subject`, so that their order holds.
+    #[must_use]
+    pub fn link_for(&self, subject: &str) -> &Arc<Link> {
+        if self.messages.len() == 1 {
+            return &self.messages[0];
+        }
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(subject.as_bytes());
+        let index = hasher.finish() % self.messages.len() as u64;
+        &self.messages[usize::try_from(index).unwrap_or(0)]
+    }
+
+    /// The links that carry messages.
+    #[must_use]
+    pub fn message_links(&self) -> &[Arc<Link>] {
+        &self.messages
+    }
+
+    /// All subscriptions.
+    #[must_use]
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The link of subscriptions.
+    #[must_use]
+    pub const fn subscriptions(&self) -> &Arc<Link> {
+        &self.subscriptions
+    }
+
+    /// The link for JetStream's API, fetches and replays.
+    #[must_use]
+    pub const fn jetstream(&self) -> &Arc<Link> {
+        &self.jetstream
+    }
+
+    /// Publishes a message over its subject's link.
+    ///
+    /// # Errors
+    /// See [`Link::publish`].
+    pub async fn publish(
+        &self,
+        message: Outbound,
+        confirm: Confirm,
+        call: Call,
+    ) -> Result<(), Failure> {
+        self.link_for(&message.subject)
+            .publish(message, confirm, call)
+            .await
+    }
+
+    /// Sends a request over its subject's link.
+    ///
+    /// # Errors
+    /// See [`Link::request`].
+    pub async fn request(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
+        self.link_for(&message.subject).request(message, call).await
+    }
+
+    /// Sends a request that many may answer.
+    ///
+    /// # Errors
+    /// See [`Link::request_many`].
+    pub async fn request_many(
+        &self,
+        message: Outbound,
+        capacity: usize,
+        call: Call,
+    ) -> Result<Replies, Failure> {
+        self.link_for(&message.subject)
+            .request_many(message, capacity, call)
+            .await
+    }
+
+    /// Whether every link is connected now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.links().all(|link| link.now().is_some())
+    }
+
+    /// Waits until every link has been connected, with a round trip passed.
+    pub async fn connected_once(&self) {
+        for link in self.links() {
+            let mut state = link.state();
+            let _closed = state
+                .wait_for(|state| state.epoch().is_some() || *state == LinkState::Closed)
+                .await;
+        }
+    }
+
+    /// The server's `max_payload` in bytes, as last told; 1 MiB before the first connect.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        const SERVER_DEFAULT: usize = 1024 * 1024;
+        self.messages[0]
+            .now()
+            .map_or(SERVER_DEFAULT, |connection| connection.client.max_payload())
+    }
+
+    /// The version of the server behind the JetStream link, as `(major, minor, patch)`.
+    #[must_use]
+    pub fn server_version(&self) -> Option<(u32, u32, u32)> {
+        let connection = self.jetstream.now()?;
+        let mut numbers = connection
+            .server()
+            .version
+            .split(['.', '-'])
+            .map(|part| part.parse().unwrap_or(0));
+        Some((numbers.next()?, numbers.next()?, numbers.next()?))
+    }
+
+    /// Waits until what was sent has been read by the servers, then closes all links; not later
+    /// than `deadline`.
+    pub async fn close(&self, deadline: Instant) {
+        for link in self.links() {
+            if let Some(connection) = link.now() {
+                let _as_far_as_possible = connection.fence(deadline).await;
+            }
+        }
+        self.shutdown.cancel();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        let _aborted_by_drop = timeout_at(
+            deadline.max(Instant::now() + Duration::from_millis(100)),
+            ended,
+        )
+        .await;
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}

@@ -1,0 +1,238 @@
+//! The bounded queue between callers and the sender of one connection.
+
+use std::sync::Arc;
+
+use async_nats::Subject;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::ticket::{Ticket, Verdict};
+use super::{Failure, Outbound};
+
+/// What an entry counts beside its bytes, so that empty messages are bounded in bytes, too.
+const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// One message, or a run of them that shares a fate.
+#[derive(Debug)]
+pub(super) enum Load {
+    One(Outbound),
+    Many(Vec<Outbound>),
+}
+
+impl Load {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::One(message) => message.wire_bytes() + ENTRY_OVERHEAD_BYTES,
+            Self::Many(messages) => messages
+                .iter()
+                .map(|m| m.wire_bytes() + ENTRY_OVERHEAD_BYTES)
+                .sum(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            // A fence alone counts, too.
+            Self::Many(messages) => messages.len().max(1),
+        }
+    }
+}
+
+/// What waits to be sent.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) load: Load,
+    /// Where a reply goes to.
+    pub(super) reply: Option<Subject>,
+    /// None: nobody waits (`confirm=none`).
+    pub(super) ticket: Option<Arc<Ticket>>,
+    /// Whether a fence settles the ticket; else a reply does, or the hand-over itself.
+    pub(super) settle: Settle,
+}
+
+/// What settles a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settle {
+    /// The fence behind the message.
+    Fence,
+    /// A reply, by way of the inbox.
+    Reply,
+    /// That it was flushed to the socket.
+    Flush,
+}
+
+/// The limits of a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Messages that may wait.
+    pub messages: usize,
+    /// Bytes that may wait.
+    pub bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: std::collections::VecDeque<Entry>,
+    messages: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+/// The queue. Callers push, one sender takes.
+#[derive(Debug)]
+pub(super) struct SendQueue {
+    state: Mutex<State>,
+    limits: QueueLimits,
+    readable: Notify,
+}
+
+impl SendQueue {
+    pub(super) fn new(limits: QueueLimits) -> Self {
+        Self {
+            state: Mutex::default(),
+            limits,
+            readable: Notify::new(),
+        }
+    }
+
+    /// Puts an entry at the end, or says at once why not. An entry alone always fits, so that a
+    /// message as large as the server allows can be sent whatever the limit.
+    pub(super) fn push(&self, entry: Entry) -> Result<(), Failure> {
+        let (bytes, messages) = (entry.load.bytes(), entry.load.len());
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Failure::Disconnected);
+        }
+        let full = state.messages + messages > self.limits.messages
+            || state.bytes + bytes > self.limits.bytes;
+        if full && !state.entries.is_empty() {
+            return Err(Failure::BufferFull);
+        }
+        state.bytes += bytes;
+        state.messages += messages;
+        let wake = state.entries.is_empty();
+        state.entries.push_back(entry);
+        drop(state);
+        if wake {
+            self.readable.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to take.
+    pub(super) async fn readable(&self) {
+        while self.state.lock().entries.is_empty() {
+            self.readable.notified().await;
+        }
+    }
+
+    /// Takes entries from the front into `batch` until it holds `bytes_max`, at least one.
+    pub(super) fn take(&self, bytes_max: usize, messages_max: usize, batch: &mut Vec<Entry>) {
+        let mut state = self.state.lock();
+        let (mut bytes, mut messages) = (0, 0);
+        while let Some(entry) = state.entries.front() {
+            let (more_bytes, more) = (entry.load.bytes(), entry.load.len());
+            if !batch.is_empty()
+                && (bytes + more_bytes > bytes_max || messages + more > messages_max)
+            {
+                break;
+            }
+            bytes += more_bytes;
+            messages += more;
+            batch.extend(state.entries.pop_front());
+        }
+        state.bytes -= bytes;
+        state.messages -= messages;
+    }
+
+    /// Refuses everything from now on; what waits was not sent. Returns how many messages that
+    /// nobody waits for go with it.
+    pub(super) fn close(&self) -> usize {
+        let entries = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            state.bytes = 0;
+            state.messages = 0;
+            std::mem::take(&mut state.entries)
+        };
+        let mut unconfirmed = 0;
+        for entry in entries {
+            match entry.ticket {
+                Some(ticket) => ticket.settle(Verdict::Disconnected),
+                None => unconfirmed += entry.load.len(),
+            }
+        }
+        unconfirmed
+    }
+
+    /// Messages and bytes that wait.
+    pub(super) fn depth(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.messages, state.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn entry(bytes: usize) -> Entry {
+        Entry {
+            load: Load::One(Outbound::new("a".into(), Bytes::from(vec![0; bytes]))),
+            reply: None,
+            ticket: Some(Ticket::new()),
+            settle: Settle::Fence,
+        }
+    }
+
+    #[test]
+    fn it_is_bounded_in_messages_and_in_bytes() {
+        let queue = SendQueue::new(QueueLimits {
+            messages: 2,
+            bytes: 1 << 20,
+        });
+        assert_eq!(queue.push(entry(1)), Ok(()));
+        assert_eq!(queue.push(entry(1)), Ok(()));
+        assert_eq!(queue.push(entry(1)), Err(Failure::BufferFull));
+        let queue = SendQueue::new(QueueLimits {
+            messages: 100,
+            bytes: 1000,
+        });
+        assert_eq!(queue.push(entry(2000)), Ok(()), "alone it fits");
+        assert_eq!(queue.push(entry(1)), Err(Failure::BufferFull));
+    }
+
+    #[test]
+    fn taking_makes_room_again() {
+        let queue = SendQueue::new(QueueLimits {
+            messages: 4,
+            bytes: 1 << 20,
+        });
+        for _ in 0..4 {
+            queue.push(entry(10)).unwrap();
+        }
+        let mut batch = Vec::new();
+        queue.take(1 << 16, 3, &mut batch);
+        assert_eq!(batch.len(), 3);
+        assert_eq!(queue.depth().0, 1);
+        queue.take(1 << 16, 3, &mut Vec::new());
+        assert_eq!(queue.depth(), (0, 0));
+    }
+
+    #[test]
+    fn closing_tells_those_who_wait_that_nothing_was_sent() {
+        let queue = SendQueue::new(QueueLimits {
+            messages: 4,
+            bytes: 1 << 20,
+        });
+        let waiting = entry(1);
+        let ticket = waiting.ticket.clone().unwrap();
+        queue.push(waiting).unwrap();
+        queue.close();
+        assert!(!ticket.hand_over());
+        assert_eq!(queue.push(entry(1)), Err(Failure::Disconnected));
+    }
+}

@@ -1,0 +1,251 @@
+//! Our own multiplexer for replies: one inbox a connection, a token a request.
+//!
+//! async-nats keeps an entry for each request that nobody answers for as long as its client lives.
+//! Here an entry lives in the hand of its caller: it goes with the caller, whatever ends the call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_nats::{StatusCode, Subject};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::Inbound;
+use super::ticket::{Ticket, Verdict};
+
+#[derive(Debug)]
+struct Slot {
+    subject: Option<Subject>,
+    ticket: Arc<Ticket>,
+    many: Option<mpsc::Sender<Inbound>>,
+}
+
+/// Who waits for which reply on one connection.
+#[derive(Debug)]
+pub(super) struct ReplyTable {
+    prefix: String,
+    next: AtomicU64,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    by_token: HashMap<u64, Slot>,
+    closed: bool,
+}
+
+impl ReplyTable {
+    /// A table for the inbox `<prefix>.*`.
+    pub(super) fn new(prefix: String) -> Arc<Self> {
+        Arc::new(Self {
+            prefix,
+            next: AtomicU64::new(1),
+            slots: Mutex::default(),
+        })
+    }
+
+    /// The subject to subscribe to.
+    pub(super) fn wildcard(&self) -> Subject {
+        Subject::from(format!("{}.*", self.prefix))
+    }
+
+    /// Expects replies to one message to `subject`. With `many` they go there, else the first
+    /// settles the ticket.
+    pub(super) fn expect(
+        self: &Arc<Self>,
+        subject: Option<Subject>,
+        ticket: &Arc<Ticket>,
+        many: Option<mpsc::Sender<Inbound>>,
+    ) -> ReplySlot {
+        let token = self.next.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot {
+            subject,
+            ticket: Arc::clone(ticket),
+            many,
+        };
+        let mut slots = self.slots.lock();
+        if slots.closed {
+            ticket.settle_disconnected();
+        } else {
+            slots.by_token.insert(token, slot);
+        }
+        drop(slots);
+        ReplySlot {
+            table: Arc::clone(self),
+            token,
+        }
+    }
+
+    /// Expects a message that we send to ourselves, at the slot's own subject.
+    pub(super) fn expect_from_self(self: &Arc<Self>, ticket: &Arc<Ticket>) -> ReplySlot {
+        let slot = self.expect(None, ticket, None);
+        if let Some(own) = self.slots.lock().by_token.get_mut(&slot.token) {
+            own.subject = Some(slot.subject());
+        }
+        slot
+    }
+
+    /// Hands a reply to whoever waits for it; a late one is dropped.
+    pub(super) fn deliver(&self, message: Inbound) {
+        let token = message
+            .subject
+            .get(self.prefix.len() + 1..)
+            .and_then(|token| token.parse().ok());
+        let Some(token) = token else { return };
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.by_token.get(&token) else {
+            return;
+        };
+        if message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty() {
+            slot.ticket.settle(Verdict::NoResponders);
+            return;
+        }
+        match &slot.many {
+            None => {
+                let slot = slots.by_token.remove(&token);
+                drop(slots);
+                if let Some(slot) = slot {
+                    slot.ticket.reply(message);
+                }
+            }
+            Some(replies) => {
+                if replies.try_send(message).is_err() {
+                    slot.ticket.settle(Verdict::TooMany);
+                }
+            }
+        }
+    }
+
+    /// The server denied a message to `subject`.
+    pub(super) fn deny(&self, subject: &str) {
+        let slots = self.slots.lock();
+        let concerned = slots
+            .by_token
+            .values()
+            .filter(|s| s.subject.as_ref().is_some_and(|of| of.as_str() == subject));
+        for slot in concerned {
+            slot.ticket.settle(Verdict::Denied);
+        }
+    }
+
+    /// The connection is gone: no reply will come.
+    pub(super) fn fail_all(&self) {
+        let slots = {
+            let mut slots = self.slots.lock();
+            slots.closed = true;
+            std::mem::take(&mut slots.by_token)
+        };
+        for slot in slots.values() {
+            slot.ticket.settle_disconnected();
+        }
+    }
+
+    /// How many replies are waited for.
+    pub(super) fn len(&self) -> usize {
+        self.slots.lock().by_token.len()
+    }
+}
+
+/// The right to a reply. Dropping it forgets the request.
+#[derive(Debug)]
+pub(super) struct ReplySlot {
+    table: Arc<ReplyTable>,
+    token: u64,
+}
+
+impl ReplySlot {
+    /// Where the reply has to go to.
+    pub(super) fn subject(&self) -> Subject {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(self.token);
+        let mut subject = String::with_capacity(self.table.prefix.len() + 1 + digits.len());
+        subject.push_str(&self.table.prefix);
+        subject.push('.');
+        subject.push_str(digits);
+        Subject::from(subject)
+    }
+}
+
+impl Drop for ReplySlot {
+    fn drop(&mut self) {
+        self.table.slots.lock().by_token.remove(&self.token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::nats::Failure;
+
+    fn message(subject: Subject, status: Option<StatusCode>, payload: &'static str) -> Inbound {
+        Inbound {
+            subject,
+            reply: None,
+            payload: Bytes::from_static(payload.as_bytes()),
+            headers: None,
+            status,
+            description: None,
+            length: 0,
+        }
+    }
+
+    async fn outcome(ticket: &Arc<Ticket>) -> Result<(), Failure> {
+        ticket
+            .outcome_by(Instant::now() + Duration::from_millis(10))
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_reply_reaches_its_request_and_no_other() {
+        let table = ReplyTable::new("_I.x".into());
+        let (mine, other) = (Ticket::new(), Ticket::new());
+        let (slot, _other) = (
+            table.expect(None, &mine, None),
+            table.expect(None, &other, None),
+        );
+        table.deliver(message(slot.subject(), None, "hi"));
+        assert_eq!(outcome(&mine).await, Ok(()));
+        assert_eq!(mine.take_reply().unwrap().payload, "hi");
+        assert_eq!(outcome(&other).await, Err(Failure::NotSentInTime));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_behind_by_a_caller_that_leaves() {
+        let table = ReplyTable::new("_I.x".into());
+        let slot = table.expect(None, &Ticket::new(), None);
+        let subject = slot.subject();
+        assert_eq!(table.len(), 1);
+        drop(slot);
+        assert_eq!(table.len(), 0);
+        table.deliver(message(subject, None, "late"));
+    }
+
+    #[tokio::test]
+    async fn no_responders_is_an_answer() {
+        let table = ReplyTable::new("_I.x".into());
+        let ticket = Ticket::new();
+        let slot = table.expect(None, &ticket, None);
+        table.deliver(message(slot.subject(), Some(StatusCode::NO_RESPONDERS), ""));
+        assert_eq!(outcome(&ticket).await, Err(Failure::NoResponders));
+    }
+
+    #[test]
+    fn a_foreign_or_damaged_token_is_ignored() {
+        let table = ReplyTable::new("_I.x".into());
+        for subject in [
+            "_I.x.",
+            "_I.x.zz",
+            "_I.x",
+            "_I",
+            "_I.x.99999999999999999999999",
+        ] {
+            table.deliver(message(Subject::from_static(subject), None, "x"));
+        }
+    }
+}

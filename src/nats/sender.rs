@@ -1,0 +1,197 @@
+//! The one task that hands messages to a connection.
+//!
+//! async-nats wakes its connection task for every single message, and each wake is a write to the
+//! socket. So callers leave messages in a queue; the sender, once woken, yields so that everybody
+//! who is ready can add theirs, takes what has gathered, and hands it over as one write.
+//!
+//! It takes the next batch only when the last was flushed: what the library holds when a connection
+//! breaks is at most one batch, and only for that the outcome is unknown.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_nats::{Client, Subject};
+use bytes::Bytes;
+
+use super::connection::Connection;
+use super::queue::{Entry, Load, Settle};
+use super::ticket::{Ticket, Verdict};
+use super::{Failure, Outbound};
+
+/// The most that is handed over before a flush: what async-nats gathers for one write.
+const BATCH_BYTES: usize = 64 * 1024;
+/// Fewer than async-nats takes without letting us wait.
+const BATCH_MESSAGES: usize = 1024;
+
+/// Runs until the connection is closed.
+pub(super) async fn run(connection: Arc<Connection>) {
+    let mut sender = Sender {
+        connection,
+        entries: Vec::new(),
+        waiters: Vec::new(),
+        flushed: Vec::new(),
+    };
+    let closed = sender.connection.signals.closed.clone();
+    tokio::select! {
+        biased;
+        () = closed.cancelled() => {}
+        () = sender.forward() => sender.connection.close(),
+    }
+}
+
+struct Sender {
+    connection: Arc<Connection>,
+    entries: Vec<Entry>,
+    waiters: Vec<(Subject, Arc<Ticket>)>,
+    flushed: Vec<Arc<Ticket>>,
+}
+
+impl Sender {
+    /// Returns when the connection can take no more.
+    async fn forward(&mut self) {
+        loop {
+            self.connection.queue.readable().await;
+            tokio::task::yield_now().await;
+            let uncertain = self.connection.is_uncertain();
+            let room = self.connection.signals.fences.room(uncertain).await;
+            self.connection
+                .queue
+                .take(BATCH_BYTES, room.min(BATCH_MESSAGES), &mut self.entries);
+            if self.send_batch(uncertain).await.is_break() {
+                return;
+            }
+        }
+    }
+
+    async fn send_batch(&mut self, uncertain: bool) -> ControlFlow<()> {
+        self.claim();
+        let messages = self.entries.iter().map(|entry| entry.load.len()).sum();
+        let fence = self.connection.rights.can_fence() && (uncertain || !self.waiters.is_empty());
+        if fence {
+            // Before the first message, so that an error that comes early finds its waiter.
+            self.connection
+                .signals
+                .fences
+                .register(std::mem::take(&mut self.waiters), messages);
+        }
+        for entry in std::mem::take(&mut self.entries) {
+            hand_over(&self.connection, entry).await?;
+        }
+        let client = &self.connection.client;
+        if fence
+            && client
+                .publish(self.connection.marker_subject.clone(), Bytes::new())
+                .await
+                .is_err()
+        {
+            return ControlFlow::Break(());
+        }
+        if client.flush().await.is_err() {
+            return ControlFlow::Break(());
+        }
+        self.flushed
+            .drain(..)
+            .for_each(|ticket| ticket.settle(Verdict::Done));
+        ControlFlow::Continue(())
+    }
+
+    /// Takes each message from its caller; what was taken back is not sent.
+    fn claim(&mut self) {
+        let (waiters, flushed) = (&mut self.waiters, &mut self.flushed);
+        self.entries.retain(|entry| {
+            let Some(ticket) = &entry.ticket else {
+                return true;
+            };
+            if !ticket.hand_over() {
+                return false;
+            }
+            match (entry.settle, &entry.load) {
+                (Settle::Fence, Load::One(message)) => {
+                    waiters.push((message.subject.clone(), Arc::clone(ticket)))
+                }
+                (Settle::Fence, Load::Many(messages)) if messages.is_empty() => {
+                    waiters.push((Subject::from_static(""), Arc::clone(ticket)));
+                }
+                (Settle::Fence, Load::Many(messages)) => {
+                    waiters.extend(
+                        messages
+                            .iter()
+                            .map(|message| (message.subject.clone(), Arc::clone(ticket))),
+                    );
+                }
+                (Settle::Flush, _) => flushed.push(Arc::clone(ticket)),
+                (Settle::Reply, _) => {}
+            }
+            true
+        });
+    }
+}
+
+async fn hand_over(connection: &Connection, entry: Entry) -> ControlFlow<()> {
+    let Entry {
+        load,
+        reply,
+        ticket,
+        ..
+    } = entry;
+    match load {
+        Load::One(message) => hand_over_one(connection, message, reply, ticket.as_ref()).await,
+        Load::Many(messages) => {
+            for message in messages {
+                hand_over_one(connection, message, reply.clone(), ticket.as_ref()).await?;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+async fn hand_over_one(
+    connection: &Connection,
+    message: Outbound,
+    reply: Option<Subject>,
+    ticket: Option<&Arc<Ticket>>,
+) -> ControlFlow<()> {
+    let stats = &connection.signals.stats;
+    stats.sent_messages.fetch_add(1, Ordering::Relaxed);
+    stats
+        .sent_bytes
+        .fetch_add(message.payload.len() as u64, Ordering::Relaxed);
+    match publish(&connection.client, message, reply).await {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(Failure::PayloadTooLarge { .. }) => {
+            // The limit may have been lowered since it was checked.
+            ticket.inspect(|ticket| ticket.settle(Verdict::TooLarge));
+            ControlFlow::Continue(())
+        }
+        Err(_) => ControlFlow::Break(()),
+    }
+}
+
+async fn publish(
+    client: &Client,
+    message: Outbound,
+    reply: Option<Subject>,
+) -> Result<(), Failure> {
+    let Outbound {
+        subject,
+        headers,
+        payload,
+    } = message;
+    let done = match (reply, headers) {
+        (None, None) => client.publish(subject, payload).await,
+        (None, Some(headers)) => client.publish_with_headers(subject, headers, payload).await,
+        (Some(reply), None) => client.publish_with_reply(subject, reply, payload).await,
+        (Some(reply), Some(headers)) => {
+            client
+                .publish_with_reply_and_headers(subject, reply, headers, payload)
+                .await
+        }
+    };
+    done.map_err(|error| match error.kind() {
+        async_nats::PublishErrorKind::MaxPayloadExceeded => Failure::PayloadTooLarge {
+            limit: client.max_payload(),
+        },
+        _ => Failure::Lost,
+    })
+}
