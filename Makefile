@@ -1,13 +1,15 @@
 # Everything a developer types. Each target says what is missing in one sentence.
 
-.PHONY: help run test test-browser test-matrix soak test-charts
+.PHONY: help run test test-browser test-matrix soak test-charts test-demo demo
 
 help:
 	@echo 'make run           nats-server and natsway, with three commands to try'
+	@echo 'make demo          the order and stock example, with a natsway beside each service'
 	@echo 'make test          formatting, clippy, all tests'
 	@echo 'make test-browser  EventSource and WebSocket in Chromium'
 	@echo 'make test-matrix   the integration tests on every supported nats-server'
 	@echo 'make test-charts   the Helm charts and the plain YAML, rendered and checked'
+	@echo 'make test-demo     the demo, clicked through in Chromium (part of test-browser)'
 	@echo 'make soak          the fault and load tests, long'
 
 run:
@@ -27,3 +29,9 @@ soak:
 
 test-charts:
 	@tools/test-charts
+
+demo:
+	@tools/demo
+
+test-demo:
+	@tools/test-demo
