@@ -8,4 +8,5 @@
 mod browser;
 mod harness;
 mod layering;
+mod policy_vectors;
 mod serial;
