@@ -1,5 +1,6 @@
 //! Plain HTTP in front of NATS.
 
+pub mod cli;
 pub mod config;
 pub mod nats;
 pub mod problem;

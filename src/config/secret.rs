@@ -45,8 +45,11 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         // The parser of a number would quote it in its error; a password of digits is read as text.
-        from.deserialize_any(Words::new("a string", |text: &str| {
-            Ok::<_, String>(Self::new(text))
+        from.deserialize_any(Words::new("a string", |text: &str| match text {
+            REDACTED => {
+                Err("stands for a secret that was not printed; put the secret in its place")
+            }
+            secret => Ok(Self::new(secret)),
         }))
     }
 }

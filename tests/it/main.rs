@@ -6,6 +6,7 @@
 #![allow(clippy::large_futures, reason = "a test is one big future")]
 
 mod browser;
+mod config;
 mod harness;
 mod layering;
 mod policy_vectors;
