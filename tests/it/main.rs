@@ -4,10 +4,15 @@
 //! run in parallel. What needs the machine for itself (faults under load, memory) lives in
 //! `serial`, which `make test` runs afterwards on one thread.
 #![allow(clippy::large_futures, reason = "a test is one big future")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as a test does"
+)]
 
 mod browser;
 mod config;
 mod harness;
 mod layering;
 mod policy_vectors;
+mod permissions;
 mod serial;

@@ -1,1 +1,7 @@
 //! Tests that need the machine for themselves; `make test` runs them one after another.
+
+mod clusters;
+mod load;
+mod poison;
+mod recovery;
+mod slow_reader;

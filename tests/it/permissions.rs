@@ -1,0 +1,133 @@
+//! A user whom NATS does not let do everything: no denied message gets a 2xx, no allowed one
+//! anything else.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::harness::{Bridge, Nats};
+
+/// Users by what natsway can know of their permissions at connect.
+const USERS: &str = r#"
+authorization { users = [
+  # May ask the server about itself: natsway knows the rules.
+  { user: known, password: pw, permissions: { publish: { deny: ["no.>"] } } }
+  # May not: natsway finds out by its fences.
+  { user: unknown, password: pw, permissions: {
+      publish: { allow: ["yes.>", "_INBOX_natsway.>"] }
+      subscribe: { allow: ["yes.>", "_INBOX_natsway.>"] } } }
+  # Has no inbox at all.
+  { user: noinbox, password: pw, permissions: { publish: { allow: ["yes.>"] }, subscribe: { allow: ["yes.>"] } } }
+  # May read its inbox, but not write there: as with an account that only imports replies.
+  { user: readonly, password: pw, permissions: { publish: { deny: ["_INBOX_natsway.>"] } } }
+] }
+"#;
+
+async fn bridge_as(nats: &Nats, user: &str, more: &str) -> Bridge {
+    let yaml = format!("nats: {{ auth: {{ user: {user}, password: pw }} }}\n{more}");
+    Bridge::start(nats, &yaml).await
+}
+
+async fn no_denied_message_is_confirmed(user: &str, workers: usize) {
+    let nats = Nats::builder().config(USERS).start().await;
+    let bridge = bridge_as(&nats, user, &format!("runtime: {{ workers: {workers} }}")).await;
+    let bridge = Arc::new(bridge);
+    let mut publishes = JoinSet::new();
+    for i in 0..1000 {
+        let bridge = Arc::clone(&bridge);
+        publishes.spawn(async move {
+            if i % 2 == 0 {
+                let answer = bridge
+                    .post(&format!("/v1/publish/yes.{i}"))
+                    .body("x")
+                    .send()
+                    .await;
+                answer.expect(204);
+            } else {
+                let answer = bridge
+                    .post(&format!("/v1/publish/no.{i}"))
+                    .body("x")
+                    .send()
+                    .await;
+                answer.expect_problem(403, "nats-permission-denied");
+            }
+        });
+    }
+    while let Some(done) = publishes.join_next().await {
+        done.expect("each publish is answered as it must be");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_denied_message_is_confirmed_where_the_rules_are_known() {
+    no_denied_message_is_confirmed("known", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_denied_message_is_confirmed_where_they_are_not_with_one_worker() {
+    no_denied_message_is_confirmed("unknown", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_denied_message_is_confirmed_where_they_are_not_with_two_workers() {
+    no_denied_message_is_confirmed("unknown", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denied_request_is_told_at_once() {
+    let nats = Nats::builder().config(USERS).start().await;
+    for user in ["known", "unknown"] {
+        let bridge = bridge_as(&nats, user, "").await;
+        let answer = bridge
+            .post("/v1/request/no.way?timeout=20s")
+            .body("?")
+            .send()
+            .await;
+        answer.expect_problem(403, "nats-permission-denied");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_rights_on_the_inbox_the_server_cannot_be_asked_to_confirm() {
+    let nats = Nats::builder().config(USERS).start().await;
+    nats.client_as("known", "pw").await;
+    for user in ["noinbox", "readonly"] {
+        let bridge = bridge_as(&nats, user, "").await;
+        let answer = bridge.post("/v1/publish/yes.1").body("x").send().await;
+        answer.expect_problem(501, "confirm-unavailable");
+        let answer = bridge
+            .post("/v1/publish/yes.1?confirm=none")
+            .body("x")
+            .send()
+            .await;
+        answer.expect(202);
+        bridge.logs("_INBOX_natsway.>").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permission_that_is_taken_away_counts_at_once() {
+    const BEFORE: &str = r#"authorization { users = [ { user: u, password: pw } ] }"#;
+    const AFTER: &str = r#"authorization { users = [
+        { user: u, password: pw, permissions: { publish: { deny: ["later.no"] } } } ] }"#;
+    let nats = Nats::builder().config(BEFORE).start().await;
+    let bridge = bridge_as(&nats, "u", "").await;
+    bridge
+        .post("/v1/publish/later.no")
+        .body("x")
+        .send()
+        .await
+        .expect(204);
+    nats.reload(AFTER).await;
+    crate::harness::eventually(crate::harness::SOON, "the denial counts", async || {
+        let answer = bridge.post("/v1/publish/later.no").body("x").send().await;
+        answer.status == 403
+    })
+    .await;
+    bridge
+        .post("/v1/publish/later.yes")
+        .body("x")
+        .send()
+        .await
+        .expect(204);
+}

@@ -1,0 +1,208 @@
+//! The server is killed, cut off and frozen under load: every 2xx is true, nothing is late, and
+//! traffic flows again by itself.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::load::{Load, Shape};
+use crate::harness::faults::Proxy;
+use crate::harness::history::{History, Promise};
+use crate::harness::{Bridge, Nats, SOON, eventually, soak};
+
+/// Bound on "not later than its deadline": what a busy machine may add.
+const LATE: Duration = Duration::from_millis(250);
+/// Traffic is to flow again this soon after the server listens.
+const BACK_WITHIN: Duration = Duration::from_secs(2);
+
+const STREAM: Shape = Shape {
+    subject: "orders.new",
+    query: "confirm=stream&timeout=2s",
+    with_key: true,
+    timeout: Duration::from_secs(2),
+};
+
+const SERVER: Shape = Shape {
+    subject: "ticks.now",
+    query: "confirm=server&timeout=2s",
+    with_key: false,
+    timeout: Duration::from_secs(2),
+};
+
+/// Everything that is stored, read back in order.
+async fn read_stream(nats: &Nats, stream: &str, history: &History) {
+    let last = nats.stream_state(stream).await["messages"]
+        .as_u64()
+        .unwrap();
+    let client = nats.client().await;
+    let mut inbox = client.subscribe("read.back").await.unwrap();
+    client.flush().await.unwrap();
+    let more = json!({"deliver_subject": "read.back", "ack_policy": "none", "durable_name": null});
+    nats.consumer(stream, "reader", more).await;
+    for _ in 0..last {
+        let message = tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut inbox)).await;
+        let message = message
+            .expect("the stream is read back")
+            .expect("the inbox stays open");
+        history.saw(std::str::from_utf8(&message.payload).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stream_confirmed_is_there_once_though_the_server_is_killed() {
+    let nats = Nats::start().await;
+    nats.stream("ORDERS", &["orders.>"], json!({"storage": "file"}))
+        .await;
+    let bridge = Bridge::start(&nats, "").await;
+    let load = Load::start(&bridge, soak(800, 5000), STREAM);
+    for _ in 0..soak(3, 10) {
+        load.flows(100, SOON).await;
+        nats.kill9();
+        bridge.is_disconnected().await;
+        nats.restart().await;
+        load.flows(1, BACK_WITHIN + LATE).await;
+    }
+    load.flows(100, SOON).await;
+    let slowest = load.slowest();
+    let history = load.finish().await;
+    assert!(slowest < STREAM.timeout + LATE, "{slowest:?}");
+    read_stream(&nats, "ORDERS", &history).await;
+    history.verdict().assert_clean();
+    assert!(history.count(Promise::Never) > 0, "the outages were seen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_confirmed_was_delivered_though_connections_are_cut() {
+    let nats = Nats::start().await;
+    let proxy = Proxy::to(&nats.host_port()).await;
+    let bridge = Bridge::builder().servers(&proxy.url()).start().await;
+    let client = nats.client().await;
+    let mut counter = client.subscribe("ticks.>").await.unwrap();
+    client.flush().await.unwrap();
+    let load = Load::start(&bridge, soak(800, 5000), SERVER);
+    for _ in 0..soak(5, 20) {
+        load.flows(100, SOON).await;
+        proxy.cut();
+        bridge.is_disconnected().await;
+        proxy.heal();
+        load.flows(1, BACK_WITHIN + LATE).await;
+    }
+    let slowest = load.slowest();
+    let history = load.finish().await;
+    assert!(slowest < SERVER.timeout + LATE, "{slowest:?}");
+    client.publish("ticks.end", "end".into()).await.unwrap();
+    loop {
+        let message = tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut counter)).await;
+        let message = message
+            .expect("the end comes")
+            .expect("the subscription stays");
+        if message.subject.as_str() == "ticks.end" {
+            break;
+        }
+        history.saw(std::str::from_utf8(&message.payload).unwrap());
+    }
+    history.verdict().assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_costs_callers_their_deadline_and_natsway_no_memory() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "nats: { ping_interval: 1s }").await;
+    let load = Load::start(&bridge, soak(500, 2000), SERVER);
+    load.flows(200, SOON).await;
+    let before = bridge.rss_bytes();
+    nats.pause();
+    tokio::time::sleep(soak(Duration::from_secs(6), Duration::from_secs(20))).await;
+    let after = bridge.rss_bytes();
+    bridge.is_disconnected().await;
+    nats.resume();
+    load.flows(100, SOON).await;
+    let slowest = load.slowest();
+    load.finish().await;
+    assert!(slowest < SERVER.timeout + LATE, "{slowest:?}");
+    let grown = after.saturating_sub(before);
+    assert!(grown < 48 << 20, "{grown} bytes more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn natsway_may_be_started_before_nats() {
+    let nats = Nats::start().await;
+    nats.kill9();
+    let bridge = Bridge::builder()
+        .nats(&nats)
+        .without_waiting()
+        .start()
+        .await;
+    assert_eq!(bridge.admin_get("/livez").await.0, 200);
+    assert_eq!(bridge.admin_get("/readyz").await.0, 503);
+    bridge
+        .post("/v1/publish/a")
+        .body("x")
+        .send()
+        .await
+        .expect_problem(503, "nats-disconnected");
+    let busy = cpu_ticks(bridge.pid());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let busy = cpu_ticks(bridge.pid()) - busy;
+    assert!(
+        busy < 40,
+        "{busy} ticks of CPU in two idle seconds is a busy loop"
+    );
+    nats.restart().await;
+    let listening = tokio::time::Instant::now();
+    bridge.is_ready().await;
+    let took = listening.elapsed();
+    assert!(took < BACK_WITHIN + LATE, "{took:?}");
+    bridge
+        .post("/v1/publish/a")
+        .body("x")
+        .send()
+        .await
+        .expect(204);
+}
+
+/// CPU time of a process, user and system, in clock ticks (a hundredth of a second).
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_nobody_answers_leave_nothing_behind() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let client = nats.client().await;
+    let _silent = client.subscribe("silent").await.unwrap();
+    client.flush().await.unwrap();
+    ask_in_vain(&bridge, soak(2_000, 10_000)).await;
+    let before = bridge.rss_bytes();
+    ask_in_vain(&bridge, soak(8_000, 100_000)).await;
+    eventually(SOON, "no reply is waited for", async || {
+        bridge.metric("natsway_nats_replies_pending", &[]).await == 0.0
+    })
+    .await;
+    let grown = bridge.rss_bytes().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+}
+
+async fn ask_in_vain(bridge: &Bridge, times: usize) {
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..times {
+        if asking.len() == 500 {
+            asking.join_next().await.unwrap().unwrap();
+        }
+        let client = bridge.client();
+        asking.spawn(async move {
+            let answer = client
+                .post("/v1/request/silent?timeout=20ms")
+                .body("?")
+                .send()
+                .await;
+            answer.expect_problem(504, "reply-timeout");
+        });
+    }
+    while let Some(done) = asking.join_next().await {
+        done.unwrap();
+    }
+}
