@@ -168,3 +168,68 @@ catalogue! {
     ServiceError "service-error" 500 Responder Rejected false "The service answered with an error"
         "see `reply`";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `docs/problems.md` has to say, from the rows above.
+    fn reference() -> String {
+        let mut page = String::from(INTRODUCTION);
+        for code in Code::ALL {
+            let entry = code.entry();
+            let retry = if entry.retryable { "yes" } else { "no" };
+            page.push_str(&format!(
+                "\n## {}\n\n{}: {}.\n\n| status | source | outcome | retryable |\n| --- | --- | --- | --- |\n| {} | {} | {} | {} |\n",
+                entry.code,
+                entry.title,
+                entry.detail,
+                entry.status.as_u16(),
+                entry.source.as_str(),
+                entry.outcome.as_str(),
+                retry,
+            ));
+        }
+        page
+    }
+
+    const INTRODUCTION: &str = "\
+# Problems
+
+Every error that natsway answers is `application/problem+json` (RFC 9457). Three members say what a
+status cannot:
+
+- `outcome`: `not_sent`, nothing left natsway, and nothing will; `rejected`, NATS or the responder
+  refused it; `unknown`, it may or may not have arrived.
+- `retryable`: whether the same request may be sent again and may do better. It is true for
+  `not_sent` with a passing cause, and for `unknown` only with an `Idempotency-Key` and
+  `confirm=stream`, where a repeat is stored once.
+- `source`: who failed: `client`, `bridge` (natsway), `nats` or `responder`.
+
+`request_id` is the same as the header `X-Request-Id` and stands in natsway's log. `limit`, `current`
+and `nats` (`err_code`, `description`) are there where they help. Every 429 and 503 has `Retry-After`.
+
+The tables give the defaults of each code; where it depends on the case, the answer is right.
+";
+
+    #[test]
+    fn the_documentation_has_every_row() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/problems.md");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(
+            page == reference(),
+            "docs/problems.md is out of date; BLESS=1 cargo test --lib rewrites it"
+        );
+    }
+
+    #[test]
+    fn no_code_stands_twice() {
+        let mut codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Code::ALL.len());
+    }
+}

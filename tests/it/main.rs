@@ -13,6 +13,6 @@ mod browser;
 mod config;
 mod harness;
 mod layering;
-mod policy_vectors;
 mod permissions;
+mod policy_vectors;
 mod serial;
