@@ -1,5 +1,6 @@
 //! Plain HTTP in front of NATS.
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod nats;

@@ -11,6 +11,7 @@
 mod catalogue;
 mod from_ack_token;
 mod from_headers;
+mod from_jetstream;
 mod from_line;
 mod from_nats;
 mod from_subject;
@@ -23,6 +24,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 pub use catalogue::Code;
+pub use from_jetstream::JetStreamError;
 pub use from_nats::Doing;
 
 /// The media type of every error.

@@ -1,0 +1,7 @@
+//! What HTTP callers can do with NATS: one verb, one file.
+//!
+//! A verb is a struct that is prepared once, when routes are built, and one handler with the same five
+//! movements everywhere: extract, authorise, translate, call, respond. Built-in endpoints and declared
+//! routes are the same verbs; what differs between them is data in the struct.
+
+pub mod jetstream;
