@@ -139,5 +139,33 @@ impl Config {
                 findings.wrong_at("connections_max", what)
             });
         }
+        let api = &self.api;
+        findings.under("api", |findings| {
+            for (endpoint, key, limit) in [
+                ("publish", "body_limit", api.publish.body_limit),
+                ("batch", "line_limit", api.batch.line_limit),
+                ("request", "body_limit", api.request.body_limit),
+                ("jetstream", "body_limit", api.jetstream.body_limit),
+            ] {
+                findings.under(endpoint, |findings| self.check_fits(key, limit, findings));
+            }
+        });
+        findings.under("routes", |findings| {
+            for (index, route) in self.routes.iter().enumerate() {
+                findings.entry(index, |findings| {
+                    self.check_fits("body_limit", route.body_limit, findings)
+                });
+            }
+        });
+    }
+
+    /// What is held whole must fit into the memory for bodies, or it would be refused for ever.
+    fn check_fits(&self, key: &str, limit: SizeLimit, findings: &mut Findings) {
+        if matches!(limit, SizeLimit::Bytes(bytes) if self.memory.refuses(bytes)) {
+            findings.wrong_at(
+                key,
+                "must not be more than `memory.bodies`: such a body would never be taken",
+            );
+        }
     }
 }

@@ -38,7 +38,7 @@ const SHARED: [&str; 5] = ["Subjects", "Concurrency", "Rate", "Breaker", "Buffer
 pub fn reference() -> String {
     let schema = json_schema();
     let mut page = PREFACE.to_owned();
-    for (name, section) in properties(&schema) {
+    for (name, section) in properties(schema) {
         heading(&mut page, "##", name, section);
         if name == "api" {
             api(&mut page, section);
@@ -48,7 +48,7 @@ pub fn reference() -> String {
     }
     page.push_str("\n## Objects used in several places\n");
     for title in SHARED {
-        if let Some(object) = titled(&schema, title) {
+        if let Some(object) = titled(schema, title) {
             let _ = write!(page, "\n### {title}\n");
             table(&mut page, object);
         }

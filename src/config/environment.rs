@@ -29,7 +29,7 @@ pub(super) fn layer(environment: &[(String, String)]) -> Value {
         put(
             &mut layer,
             &["nats".to_owned(), "servers".to_owned()],
-            &schema,
+            schema,
             url,
         );
     }
@@ -41,7 +41,7 @@ pub(super) fn layer(environment: &[(String, String)]) -> Value {
     // The shorter first: `NATSWAY_API__PUBLISH={…}` is the ground on which `NATSWAY_API__PUBLISH__TIMEOUT` stands.
     own.sort();
     for (keys, value) in own {
-        put(&mut layer, &keys, &schema, value);
+        put(&mut layer, &keys, schema, value);
     }
     layer
 }

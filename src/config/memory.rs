@@ -35,6 +35,11 @@ impl Default for Memory {
 const BYTES_MIN: u64 = 1 << 20;
 
 impl Memory {
+    /// Whether a body so large never fits. Where `bodies` itself is wrong, that is said instead.
+    pub(super) fn refuses(&self, bytes: u64) -> bool {
+        self.bodies >= BYTES_MIN && bytes > self.bodies
+    }
+
     pub(super) fn check(&self, findings: &mut Findings) {
         findings.require(self.bodies >= BYTES_MIN, "bodies", "must be at least 1MiB");
         findings.require(

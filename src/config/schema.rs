@@ -1,5 +1,7 @@
 //! The JSON Schema of a configuration file, and what the schema says of one place in it.
 
+use std::sync::LazyLock;
+
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
@@ -7,7 +9,12 @@ use super::Config;
 
 /// The JSON Schema (2020-12) of a configuration file.
 #[must_use]
-pub fn json_schema() -> Value {
+pub fn json_schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
+    &SCHEMA
+}
+
+fn generate() -> Value {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings
