@@ -172,9 +172,17 @@ impl Nats {
         .await;
     }
 
-    /// SIGSTOP: the sockets stay open, nothing answers.
-    pub(crate) fn pause(&self) {
+    /// SIGSTOP: the sockets stay open, nothing answers. Returns when every thread has stopped.
+    pub(crate) async fn pause(&self) {
         self.signal(libc::SIGSTOP);
+        eventually(SOON, "nats-server stops", async || {
+            let process = self.process.lock().expect("no holder panics");
+            process
+                .as_ref()
+                .expect("the server is running")
+                .is_stopped()
+        })
+        .await;
     }
 
     /// SIGCONT.

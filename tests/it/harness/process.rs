@@ -109,6 +109,18 @@ impl Process {
         }
     }
 
+    /// Whether SIGSTOP has reached every thread: each stops at its next step, not at once.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        let mut threads = threads.expect("Linux, and the process is ours").flatten();
+        threads.all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state follows the name, which stands in parentheses and may hold any character.
+            stat.rsplit_once(") ")
+                .is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     /// Waits for the end.
     pub(crate) async fn wait_exit(&self, bound: Duration) -> ExitStatus {
         let what = format!("{} (pid {}) ends", self.what, self.pid);

@@ -111,7 +111,7 @@ async fn a_frozen_server_costs_callers_their_deadline_and_natsway_no_memory() {
     let load = Load::start(&bridge, soak(500, 2000), SERVER);
     load.flows(200, SOON).await;
     let before = bridge.rss_bytes();
-    nats.pause();
+    nats.pause().await;
     tokio::time::sleep(soak(Duration::from_secs(6), Duration::from_secs(20))).await;
     let after = bridge.rss_bytes();
     bridge.is_disconnected().await;

@@ -77,7 +77,7 @@ async fn permissions_take_effect_on_reload() {
 async fn a_paused_server_answers_again_when_it_goes_on() {
     let nats = Nats::start().await;
     let client = nats.client().await;
-    nats.pause();
+    nats.pause().await;
     let request = client.request("$JS.API.INFO", "".into());
     let paused = tokio::time::timeout(Duration::from_millis(200), request).await;
     assert!(paused.is_err(), "a stopped process does not answer");
