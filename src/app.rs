@@ -1,0 +1,209 @@
+//! The composition root: from a configuration to a running natsway, and to its end.
+//!
+//! [`App::build`] binds and wires, [`App::run`] serves until it is told to end. Nothing else in the crate
+//! binds, spawns a task without an owner, or reads the environment.
+
+mod parts;
+mod reload;
+mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::admin::{self, Admin};
+use crate::config::{Config, Sources};
+use crate::lifecycle::{Ending, Lifecycle, Signal, Signals, Timing};
+use crate::router::{Built, RouteConflict, Routes};
+use crate::server::{self, BindError, Limits, Listener, Slots};
+use parts::Parts;
+use reload::FileWatch;
+
+/// Why natsway did not start, in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Two routes cannot both be there.
+    #[error(transparent)]
+    Routes(#[from] RouteConflict),
+}
+
+/// natsway, bound and wired.
+#[derive(Debug)]
+pub struct App {
+    data: Vec<Listener>,
+    admin: Vec<Listener>,
+    parts: Parts,
+    routes: Routes,
+}
+
+/// Probes and scrapers are few; a flood of them is not natsway's business.
+const ADMIN_CONNECTIONS_MAX: usize = 256;
+
+/// How often what is quiet is forgotten.
+const UPKEEP: Duration = Duration::from_secs(30);
+
+impl App {
+    /// Binds every address, starts to connect to NATS, and builds the routes.
+    ///
+    /// # Errors
+    /// When an address cannot be bound, or routes collide.
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        server::raise_open_files(config.http.connections_max);
+        let listen = Arc::clone(&config.listen);
+        let keep_alive = config.streams.keep_alive;
+        let data = server::bind(&listen.data, listen.is_default_data(), keep_alive).await?;
+        let admin = std::slice::from_ref(&listen.admin);
+        let admin = server::bind(admin, false, keep_alive).await?;
+        let parts = Parts::new(config);
+        let routes = Routes::new(parts.build_routes()?);
+        Ok(Self {
+            data,
+            admin,
+            parts,
+            routes,
+        })
+    }
+
+    /// Serves until a signal says otherwise, then ends in order: readiness, requests and streams, NATS.
+    /// Where there are sources, they are read again on SIGHUP and when the file changes.
+    pub async fn run(self, mut signals: Signals, sources: Option<Sources>) -> Ending {
+        let mut running = Running::start(self);
+        running.until_terminated(&mut signals, sources).await;
+        running.end(&mut signals).await
+    }
+}
+
+/// The OpenAPI document of a configuration, without serving it. Needs a runtime, as connecting would, but
+/// nothing is connected.
+///
+/// # Errors
+/// When routes collide.
+pub fn openapi(config: Config) -> Result<serde_json::Value, StartError> {
+    let built: Built = Parts::new(config).build_routes()?;
+    Ok(built.openapi().clone())
+}
+
+struct Running {
+    parts: Parts,
+    routes: Routes,
+    lifecycle: Lifecycle,
+    /// Ends last, so that probes are answered to the end.
+    admin_lifecycle: Lifecycle,
+    servers: JoinSet<()>,
+    upkeep: JoinSet<()>,
+}
+
+impl Running {
+    fn start(app: App) -> Self {
+        let App {
+            data,
+            admin,
+            parts,
+            routes,
+        } = app;
+        let lifecycle = parts.lifecycle.clone();
+        let admin_lifecycle = Lifecycle::new();
+        announce(&data, &admin);
+        let pages = admin::router(Admin {
+            lifecycle: lifecycle.clone(),
+            is_connected: parts.is_connected(),
+            metrics: Arc::clone(&parts.metrics),
+            routes: routes.clone(),
+        });
+        let mut servers = JoinSet::new();
+        let limits = parts.limits();
+        let admin_limits = Limits {
+            slots: Slots::new(ADMIN_CONNECTIONS_MAX),
+            connections: parts.metrics.connections("admin"),
+            ..limits.clone()
+        };
+        servers.spawn(server::serve(
+            data,
+            routes.clone(),
+            limits,
+            lifecycle.drain(),
+        ));
+        let drain = admin_lifecycle.drain();
+        servers.spawn(server::serve(admin, pages, admin_limits, drain));
+        let mut running = Self {
+            parts,
+            routes,
+            lifecycle,
+            admin_lifecycle,
+            servers,
+            upkeep: JoinSet::new(),
+        };
+        running.start_upkeep();
+        running
+    }
+
+    fn start_upkeep(&mut self) {
+        let (nats, lifecycle) = (Arc::clone(&self.parts.nats), self.lifecycle.clone());
+        self.upkeep.spawn(async move {
+            nats.connected_once().await;
+            lifecycle.connected_once();
+            tracing::info!("ready");
+        });
+        let routes = self.routes.clone();
+        self.upkeep.spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                routes.current().forget_quiet_keys();
+            }
+        });
+    }
+
+    async fn until_terminated(&mut self, signals: &mut Signals, sources: Option<Sources>) {
+        let mut file = FileWatch::new(sources.as_ref().and_then(Sources::file));
+        loop {
+            let reload = tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Terminate => return,
+                    Signal::Reload => "SIGHUP",
+                },
+                () = file.changed() => "the file changed",
+            };
+            if let Some(sources) = &sources {
+                self.parts.reload(&self.routes, sources, reload);
+            }
+        }
+    }
+
+    async fn end(mut self, signals: &mut Signals) -> Ending {
+        let shutdown = &self.parts.config.shutdown;
+        let timing = Timing {
+            ready_delay: shutdown.ready_delay,
+            grace: shutdown.grace,
+        };
+        tracing::info!(
+            ready_delay_ms = timing.ready_delay.as_secs_f64() * 1000.0,
+            grace_ms = timing.grace.as_secs_f64() * 1000.0,
+            "shutting down"
+        );
+        let ending = self.lifecycle.shut_down(timing, signals).await;
+        if ending != Ending::Forced {
+            let last = Instant::now() + timing.reserve() / 2;
+            self.parts.nats.close(last).await;
+        }
+        self.admin_lifecycle.expire();
+        self.servers.shutdown().await;
+        self.upkeep.shutdown().await;
+        tracing::info!(ending = ending.as_str(), "ended");
+        ending
+    }
+}
+
+/// The bound addresses, in lines that a script can wait for.
+fn announce(data: &[Listener], admin: &[Listener]) {
+    for listener in data {
+        tracing::info!(address = %listener.local(), "listening for requests");
+    }
+    for listener in admin {
+        tracing::info!(address = %listener.local(), "listening for probes and scrapers");
+    }
+}

@@ -1,0 +1,147 @@
+//! What a running natsway is made of, and what of it outlives a reload.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::routes;
+use crate::config::{Config, Sources};
+use crate::layers::admission::StreamSlots;
+use crate::layers::body::MaxPayload;
+use crate::layers::cors::Origins;
+use crate::layers::guard::Hosts;
+use crate::layers::memory::Budget;
+use crate::lifecycle::Lifecycle;
+use crate::nats::{self, Nats};
+use crate::router::{Built, RouteConflict, Routes, Shared};
+use crate::server::{Limits, Slots, Timers};
+use crate::telemetry::metrics::Metrics;
+
+/// The parts.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) nats: Arc<Nats>,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) metrics: Arc<Metrics>,
+    streams: Arc<StreamSlots>,
+    bodies: Arc<Budget>,
+    slots: Arc<Slots>,
+    timers: Arc<ArcSwap<Timers>>,
+}
+
+impl Parts {
+    /// Starts to connect to NATS.
+    pub(super) fn new(config: Config) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let held = usize::try_from(config.memory.streams).unwrap_or(usize::MAX);
+        Self {
+            nats: Nats::start((&*config.nats).into(), nats::Budget::new(held)),
+            lifecycle: Lifecycle::new(),
+            streams: StreamSlots::new(config.api.subscribe.streams_max),
+            bodies: Budget::new(config.memory.bodies, metrics.bodies()),
+            slots: Slots::new(config.http.connections_max),
+            timers: Arc::new(ArcSwap::from_pointee(timers(&config))),
+            metrics,
+            config,
+        }
+    }
+
+    /// The routes of the configuration, in their stacks.
+    pub(super) fn build_routes(&self) -> Result<Built, RouteConflict> {
+        self.build_routes_of(&self.config)
+    }
+
+    fn build_routes_of(&self, config: &Config) -> Result<Built, RouteConflict> {
+        let nats = Arc::clone(&self.nats);
+        let shared = Shared {
+            metrics: Arc::clone(&self.metrics),
+            drain: self.lifecycle.drain(),
+            hosts: Hosts::new(&config.listen.hosts),
+            origins: Origins::new(&config.cors),
+            access_log: config.telemetry.log.access,
+            streams: Arc::clone(&self.streams),
+            bodies: Arc::clone(&self.bodies),
+            body_timeout: config.http.body_timeout,
+            max_payload: MaxPayload::new(move || nats.max_payload() as u64),
+            compression: config.http.compression,
+        };
+        let context = routes::Context {
+            config,
+            nats: &self.nats,
+            drain: self.lifecycle.drain(),
+            metrics: &self.metrics,
+        };
+        routes::build(&context, &shared)
+    }
+
+    /// The limits of the data listeners.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            slots: Arc::clone(&self.slots),
+            keep_alive: self.config.streams.keep_alive,
+            timers: Arc::clone(&self.timers),
+            connections: self.metrics.connections("data"),
+        }
+    }
+
+    /// Whether NATS is connected, for whoever asks later.
+    pub(super) fn is_connected(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        let nats = Arc::clone(&self.nats);
+        Arc::new(move || nats.is_connected())
+    }
+
+    /// Reads the sources again. Validated and built first: what is wrong changes nothing. Requests in
+    /// flight keep the routes and limits they came in by.
+    pub(super) fn reload(&mut self, routes: &Routes, sources: &Sources, why: &'static str) {
+        let (result, counted) = match self.try_reload(routes, sources) {
+            Ok(()) => (None, "ok"),
+            Err(error) => (Some(error), "rejected"),
+        };
+        self.metrics.reloaded(counted);
+        match result {
+            None => tracing::info!(
+                why,
+                routes = self.config.routes.len(),
+                "configuration reloaded"
+            ),
+            Some(error) => {
+                tracing::error!(
+                    why,
+                    error,
+                    "the new configuration is wrong and changes nothing"
+                );
+            }
+        }
+    }
+
+    fn try_reload(&mut self, routes: &Routes, sources: &Sources) -> Result<(), String> {
+        let new = sources.load().map_err(|errors| errors.to_string())?;
+        let sections = self.config.needs_restart(&new);
+        if !sections.is_empty() {
+            tracing::warn!(
+                ?sections,
+                "these sections changed and count only after a restart"
+            );
+        }
+        let new = new.keeping_restart_sections_of(&self.config);
+        let built = self
+            .build_routes_of(&new)
+            .map_err(|conflict| conflict.to_string())?;
+        self.streams.set_max(new.api.subscribe.streams_max);
+        self.bodies.set_limit(new.memory.bodies);
+        self.slots.set_max(new.http.connections_max);
+        self.timers.store(Arc::new(timers(&new)));
+        routes.replace(built);
+        self.config = new;
+        Ok(())
+    }
+}
+
+fn timers(config: &Config) -> Timers {
+    Timers {
+        header_timeout: config.http.header_timeout,
+        idle_timeout: config.http.idle_timeout,
+        write_stall: config.streams.keep_alive * 2,
+    }
+}

@@ -1,0 +1,76 @@
+//! Every route there is: the built-in verbs, then the declared ones.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::Method;
+use http::header::CONTENT_TYPE;
+use serde_json::json;
+
+use crate::config::{Concurrency, Config, Policy, SizeLimit, WhenDisconnected};
+use crate::lifecycle::Drain;
+use crate::nats::Nats;
+use crate::router::{Built, Route, RouteConflict, Shared};
+use crate::telemetry::metrics::Metrics;
+
+/// What routes are made from.
+#[derive(Debug)]
+#[expect(dead_code, reason = "for the verbs, which come next")]
+pub(super) struct Context<'a> {
+    pub(super) config: &'a Config,
+    pub(super) nats: &'a Arc<Nats>,
+    pub(super) drain: Drain,
+    pub(super) metrics: &'a Arc<Metrics>,
+}
+
+/// Collects and builds them.
+pub(super) fn build(context: &Context<'_>, shared: &Shared) -> Result<Built, RouteConflict> {
+    let mut routes = Vec::new();
+    let page = Page::default();
+    if context.config.api.openapi {
+        routes.push(openapi(page.clone()));
+    }
+    let built = Built::new(routes, shared)?;
+    page.write(built.openapi().to_string());
+    Ok(built)
+}
+
+/// The document, written once all routes are known, its own among them.
+#[derive(Clone, Debug, Default)]
+struct Page(Arc<OnceLock<Bytes>>);
+
+impl Page {
+    fn write(&self, text: String) {
+        let _ = self.0.set(text.into());
+    }
+}
+
+fn openapi(page: Page) -> Route {
+    let policy = Policy {
+        timeout: Duration::from_secs(5),
+        timeout_max: Duration::from_secs(5),
+        concurrency: Concurrency::default(),
+        rate: None,
+        body_limit: SizeLimit::Bytes(0),
+        breaker: None,
+        when_disconnected: WhenDisconnected::Fail,
+    };
+    Route::new("openapi", Method::GET, "/v1/openapi.json", policy)
+        .describe(json!({
+            "summary": "This document",
+            "tags": ["natsway"],
+            "responses": {"200": {
+                "description": "OpenAPI 3.1",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            }},
+        }))
+        .handler(show, page)
+}
+
+async fn show(State(page): State<Page>) -> Response {
+    let text = page.0.get().cloned().unwrap_or_default();
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}

@@ -1,0 +1,231 @@
+//! Counts and, where asked for, logs every request: rate, errors and duration by route. Just inside the
+//! request id, so that it sees every answer as the client will, shed ones and panics included; a request
+//! whose client goes away before there is an answer is counted as 499.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::StatusCode;
+use tokio::time::Instant;
+use tower::Layer;
+
+use super::Handle;
+use super::held::until_end;
+use super::peer::Peer;
+use super::request_id::RequestId;
+use crate::config::AccessLog;
+use crate::problem::{Code, Problem, Source};
+use crate::telemetry::metrics::RouteMetrics;
+
+/// What a log line says of a route.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// Its name, the `route` label.
+    pub route: Arc<str>,
+    /// Its path with captures. The path itself may hold a subject, or an ack token.
+    pub path: Arc<str>,
+    /// Its method.
+    pub method: http::Method,
+}
+
+/// The layer.
+pub fn layer<N: Handle>(
+    named: Named,
+    metrics: Arc<RouteMetrics>,
+    log: AccessLog,
+) -> impl Layer<N, Service = Recorded<N>> {
+    let recorder = Arc::new(Recorder {
+        named,
+        metrics,
+        log,
+    });
+    tower::layer::layer_fn(move |next| Recorded {
+        next,
+        recorder: Arc::clone(&recorder),
+    })
+}
+
+/// See [`layer`].
+#[derive(Debug)]
+pub struct Recorded<N> {
+    next: N,
+    recorder: Arc<Recorder>,
+}
+
+#[derive(Debug)]
+struct Recorder {
+    named: Named,
+    metrics: Arc<RouteMetrics>,
+    log: AccessLog,
+}
+
+impl<N: Handle> Handle for Recorded<N> {
+    async fn handle(&self, request: Request) -> Response {
+        let mut flight = Flight::begin(Arc::clone(&self.recorder), &request);
+        let response = self.next.handle(request).await;
+        flight.answered(&response);
+        if flight.line.is_some() {
+            // The line is written when the answer has ended, with the time it took.
+            return until_end(response, flight);
+        }
+        response
+    }
+}
+
+/// A request in flight. Dropped unanswered when its client went away.
+struct Flight {
+    recorder: Arc<Recorder>,
+    started: Instant,
+    answered: Option<Answered>,
+    line: Option<Box<Line>>,
+}
+
+struct Answered {
+    status: StatusCode,
+    problem: Option<(Code, Source)>,
+}
+
+/// What a log line needs of the request.
+struct Line {
+    id: Option<RequestId>,
+    peer: Option<Peer>,
+}
+
+impl Flight {
+    fn begin(recorder: Arc<Recorder>, request: &Request) -> Self {
+        recorder.metrics.in_flight.inc();
+        let line = (recorder.log != AccessLog::Off).then(|| {
+            Box::new(Line {
+                id: request.extensions().get().cloned(),
+                peer: request.extensions().get().cloned(),
+            })
+        });
+        Self {
+            recorder,
+            started: Instant::now(),
+            answered: None,
+            line,
+        }
+    }
+
+    fn answered(&mut self, response: &Response) {
+        let problem = response.extensions().get::<Problem>();
+        self.record(Answered {
+            status: response.status(),
+            problem: problem.map(|problem| (problem.code(), problem.failed_by())),
+        });
+    }
+
+    fn record(&mut self, answered: Answered) {
+        let metrics = &self.recorder.metrics;
+        metrics.in_flight.dec();
+        metrics.answered(answered.status.as_u16(), self.started.elapsed());
+        if let Some((code, source)) = answered.problem {
+            let slot = code as usize * 4 + source as usize;
+            metrics.problem(slot, code.as_str(), source.as_str());
+        }
+        self.answered = Some(answered);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.answered.is_none() {
+            self.record(Answered {
+                status: Code::ClientClosed.entry().status,
+                problem: Some((Code::ClientClosed, Source::Client)),
+            });
+        }
+        if let (Some(line), Some(answered)) = (&self.line, &self.answered)
+            && (self.recorder.log == AccessLog::All || answered.status.as_u16() >= 400)
+        {
+            write(&self.recorder.named, line, answered, self.started);
+        }
+    }
+}
+
+fn write(named: &Named, line: &Line, answered: &Answered, started: Instant) {
+    let peer = line.peer.as_ref();
+    tracing::info!(
+        target: "natsway::access",
+        request_id = line.id.as_ref().map(RequestId::as_str),
+        route = &*named.route,
+        method = named.method.as_str(),
+        path = &*named.path,
+        status = answered.status.as_u16(),
+        problem = answered.problem.map(|(code, _)| code.as_str()),
+        source = answered.problem.map(|(_, source)| source.as_str()),
+        client = peer.and_then(Peer::ip).map(tracing::field::display),
+        duration_ms = started.elapsed().as_secs_f64() * 1000.0,
+        "answered"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::Verb;
+    use crate::telemetry::metrics::Metrics;
+    use axum::body::Body;
+    use axum::response::IntoResponse as _;
+
+    fn recorded(metrics: &Metrics, verb: Verb) -> Recorded<Verb> {
+        let named = Named {
+            route: "r".into(),
+            path: "/r".into(),
+            method: http::Method::GET,
+        };
+        let handles = Arc::new(metrics.route("r", "GET"));
+        layer(named, handles, AccessLog::Off).layer(verb)
+    }
+
+    #[tokio::test]
+    async fn answers_and_problems_are_counted() {
+        let metrics = Metrics::new();
+        let failing =
+            Verb::of_fn(|_| Box::pin(async { Problem::new(Code::NoResponders).into_response() }));
+        recorded(&metrics, failing)
+            .handle(Request::new(Body::empty()))
+            .await;
+        let text = metrics.text();
+        let problem = "natsway_http_problems_total{route=\"r\",code=\"no-responders\",source=\"responder\"} 1";
+        assert!(text.contains(problem), "{text}");
+        let seconds = "natsway_http_request_duration_seconds_count{route=\"r\",method=\"GET\",status=\"5xx\"} 1";
+        assert!(text.contains(seconds), "{text}");
+        assert!(
+            text.contains("natsway_http_requests_in_flight{route=\"r\"} 0"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_is_counted_as_499() {
+        let metrics = Metrics::new();
+        let stack = recorded(&metrics, Verb::of_fn(|_| Box::pin(std::future::pending())));
+        {
+            let answer = stack.handle(Request::new(Body::empty()));
+            tokio::pin!(answer);
+            assert!(futures_util::poll!(answer.as_mut()).is_pending());
+            assert!(
+                metrics
+                    .text()
+                    .contains("natsway_http_requests_in_flight{route=\"r\"} 1")
+            );
+        }
+        let text = metrics.text();
+        assert!(
+            text.contains("code=\"client-closed\",source=\"client\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("natsway_http_requests_in_flight{route=\"r\"} 0"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_pair_of_code_and_source_has_its_slot() {
+        assert!(Code::ALL.len() * 4 <= 256);
+    }
+}

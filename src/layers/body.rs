@@ -1,0 +1,409 @@
+//! How large a body may be, how long it may take, and that the process has room for it. All three are
+//! known before the first byte is read where the client declared a length, and enforced while reading
+//! where it did not; a client that waits for `100 Continue` then never sends what is refused.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Layer;
+
+use super::Handle;
+use super::memory::{Budget, Drawn};
+use crate::config::SizeLimit;
+use crate::problem::{Code, Problem};
+
+/// The largest payload the NATS server takes, asked for anew for each request: it changes with the server.
+#[derive(Clone)]
+pub struct MaxPayload(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl MaxPayload {
+    /// Where to ask.
+    pub fn new(ask: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+impl fmt::Debug for MaxPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MaxPayload").field(&(self.0)()).finish()
+    }
+}
+
+/// How a route takes its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// Held whole, so it draws its length from the budget, and must come within the time.
+    Whole(Duration),
+    /// Streamed: it draws a window, and only silence is limited. The slow side may be NATS.
+    Streamed(Duration),
+}
+
+/// What a streamed body draws: what is read ahead of NATS, and one line.
+const WINDOW: u64 = 1 << 20;
+
+/// What a body of undeclared length draws at a time.
+const STEP: u64 = 64 << 10;
+
+/// The rules of one route.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The largest body.
+    pub limit: SizeLimit,
+    /// What [`SizeLimit::Auto`] means.
+    pub max_payload: MaxPayload,
+    /// How it is taken.
+    pub intake: Intake,
+    /// What the process has room for.
+    pub budget: Arc<Budget>,
+}
+
+impl Rules {
+    fn limit(&self) -> u64 {
+        match self.limit {
+            SizeLimit::Auto => (self.max_payload.0)(),
+            SizeLimit::Unlimited => u64::MAX,
+            SizeLimit::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// Looks at what was declared, draws, and puts a meter around the body. What was drawn lives as
+    /// long as the returned value, which is as long as somebody may hold the payload.
+    fn admit(&self, request: Request) -> Result<(Request, Room), Problem> {
+        let hint = request.body().size_hint();
+        if hint.exact() == Some(0) {
+            return Ok((request, Room::default()));
+        }
+        let limit = self.limit();
+        if hint.lower() > limit {
+            return Err(too_large(limit));
+        }
+        let first = match (self.intake, hint.exact()) {
+            (Intake::Streamed(_), _) => WINDOW,
+            (Intake::Whole(_), Some(length)) => length,
+            (Intake::Whole(_), None) => STEP,
+        };
+        let room = Room::new(self.budget.draw(first).ok_or_else(no_room)?);
+        let (parts, body) = request.into_parts();
+        let metered = Metered {
+            body,
+            limit,
+            read: 0,
+            room: room.clone(),
+            clock: Clock::new(self.intake),
+            grows: matches!(self.intake, Intake::Whole(_)),
+        };
+        Ok((Request::from_parts(parts, Body::new(metered)), room))
+    }
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::new(Code::PayloadTooLarge).limit(limit)
+}
+
+fn no_room() -> Problem {
+    Problem::new(Code::Overloaded).detail("the bodies held at once have reached `memory.bodies`")
+}
+
+/// What a request has drawn, shared by its body, which may draw more, and its layer, which keeps it.
+#[derive(Clone, Debug, Default)]
+struct Room(Option<Arc<Mutex<Drawn>>>);
+
+impl Room {
+    fn new(drawn: Drawn) -> Self {
+        Self(Some(Arc::new(Mutex::new(drawn))))
+    }
+
+    fn covers(&self, bytes: u64) -> bool {
+        self.0.as_ref().is_none_or(|drawn| {
+            let mut drawn = drawn.lock();
+            let missing = bytes.saturating_sub(drawn.bytes());
+            missing == 0 || drawn.more(missing.max(STEP))
+        })
+    }
+}
+
+/// The time a body may take. The timer is made when there is something to wait for, which a small body
+/// that came with its head never does.
+struct Clock {
+    intake: Intake,
+    started: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    fn new(intake: Intake) -> Self {
+        Self {
+            intake,
+            started: Instant::now(),
+            sleep: None,
+        }
+    }
+
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let at = match self.intake {
+            Intake::Whole(limit) => self.started + limit,
+            Intake::Streamed(limit) => Instant::now() + limit,
+        };
+        self.sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(at)))
+            .as_mut()
+            .poll(cx)
+    }
+
+    fn moved(&mut self) {
+        if matches!(self.intake, Intake::Streamed(_)) {
+            self.sleep = None;
+        }
+    }
+}
+
+struct Metered {
+    body: Body,
+    limit: u64,
+    read: u64,
+    room: Room,
+    clock: Clock,
+    grows: bool,
+}
+
+impl Metered {
+    fn count(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.clock.moved();
+        self.read += bytes as u64;
+        if self.read > self.limit {
+            return Err(too_large(self.limit));
+        }
+        if self.grows && !self.room.covers(self.read) {
+            return Err(no_room());
+        }
+        Ok(())
+    }
+}
+
+/// A problem on its way through axum's body error.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(Problem);
+
+fn refused(problem: Problem) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    Poll::Ready(Some(Err(axum::Error::new(Refused(problem)))))
+}
+
+impl http_body::Body for Metered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                match this.count(frame.data_ref().map_or(0, Bytes::len)) {
+                    Ok(()) => Poll::Ready(Some(Ok(frame))),
+                    Err(problem) => refused(problem),
+                }
+            }
+            Poll::Ready(other) => Poll::Ready(other),
+            Poll::Pending => {
+                ready!(this.clock.poll_elapsed(cx));
+                refused(Problem::new(Code::BodyTimeout))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What an error of a body means to the client.
+#[must_use]
+pub fn problem_of(error: axum::Error) -> Problem {
+    let mut inner = error.into_inner();
+    // Every body that wraps another wraps its error, too.
+    while inner.is::<axum::Error>() {
+        match inner.downcast::<axum::Error>() {
+            Ok(wrapped) => inner = wrapped.into_inner(),
+            Err(other) => inner = other,
+        }
+    }
+    match inner.downcast::<Refused>() {
+        Ok(refused) => refused.0,
+        Err(_) => Problem::new(Code::InvalidBody).detail("the body ended before it was complete"),
+    }
+}
+
+/// Reads a body to its end. One that came in one piece is not copied.
+///
+/// # Errors
+/// When it is too large, too slow or cut short.
+pub async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+    let Some(first) = next_data(&mut body).await? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = next_data(&mut body).await? else {
+        return Ok(first);
+    };
+    let rest = usize::try_from(body.size_hint().lower()).unwrap_or(0);
+    let mut whole = BytesMut::with_capacity(first.len() + second.len() + rest);
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&second);
+    while let Some(data) = next_data(&mut body).await? {
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+    while let Some(frame) = body.frame().await {
+        // Trailers mean nothing to a message.
+        if let Ok(data) = frame.map_err(problem_of)?.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// The layer.
+pub fn layer<N: Handle>(rules: Rules) -> impl Layer<N, Service = WithBody<N>> {
+    tower::layer::layer_fn(move |next| WithBody {
+        next,
+        rules: rules.clone(),
+    })
+}
+
+/// See [`layer`].
+#[derive(Debug)]
+pub struct WithBody<N> {
+    next: N,
+    rules: Rules,
+}
+
+impl<N: Handle> Handle for WithBody<N> {
+    async fn handle(&self, request: Request) -> Response {
+        match self.rules.admit(request) {
+            Ok((request, _room)) => self.next.handle(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Gauge;
+    use futures_util::stream;
+
+    fn rules(intake: Intake, limit: SizeLimit, budget: u64) -> Rules {
+        Rules {
+            limit,
+            max_payload: MaxPayload::new(|| 100),
+            intake,
+            budget: Budget::new(budget, Gauge::default()),
+        }
+    }
+
+    const WHOLE: Intake = Intake::Whole(Duration::from_secs(30));
+
+    fn chunks(chunks: usize, size: usize) -> Body {
+        let chunk = Bytes::from(vec![0_u8; size]);
+        Body::from_stream(stream::iter(
+            (0..chunks).map(move |_| Ok::<_, std::io::Error>(chunk.clone())),
+        ))
+    }
+
+    async fn taken(rules: &Rules, body: Body) -> Result<usize, Code> {
+        let (request, _room) = rules
+            .admit(Request::new(body))
+            .map_err(|problem| problem.code())?;
+        let bytes = collect(request.into_body()).await;
+        bytes
+            .map(|bytes| bytes.len())
+            .map_err(|problem| problem.code())
+    }
+
+    #[tokio::test]
+    async fn the_limit_holds_for_declared_and_for_streamed_lengths() {
+        let rules = rules(WHOLE, SizeLimit::Auto, 1 << 20);
+        assert_eq!(taken(&rules, Body::from(vec![0; 100])).await, Ok(100));
+        assert_eq!(
+            taken(&rules, Body::from(vec![0; 101])).await,
+            Err(Code::PayloadTooLarge)
+        );
+        assert_eq!(taken(&rules, chunks(10, 10)).await, Ok(100));
+        assert_eq!(
+            taken(&rules, chunks(11, 10)).await,
+            Err(Code::PayloadTooLarge)
+        );
+        assert_eq!(taken(&rules, Body::empty()).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn the_budget_is_drawn_before_and_while_reading() {
+        let rules = rules(WHOLE, SizeLimit::Unlimited, 100 << 10);
+        let (held, room) = rules
+            .admit(Request::new(Body::from(vec![0; 50 << 10])))
+            .unwrap();
+        drop(held);
+        assert_eq!(
+            taken(&rules, Body::from(vec![0; 51 << 10])).await,
+            Err(Code::Overloaded)
+        );
+        drop(room);
+        assert_eq!(
+            taken(&rules, Body::from(vec![0; 51 << 10])).await,
+            Ok(51 << 10)
+        );
+        assert_eq!(taken(&rules, chunks(60, 1 << 10)).await, Ok(60 << 10));
+        assert_eq!(
+            taken(&rules, chunks(101, 1 << 10)).await,
+            Err(Code::Overloaded)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_streamed_body_draws_a_window_however_long_it_is() {
+        let streamed = Intake::Streamed(Duration::from_secs(30));
+        let rules = rules(streamed, SizeLimit::Unlimited, WINDOW);
+        assert_eq!(taken(&rules, chunks(3000, 1 << 10)).await, Ok(3000 << 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_body_ends_in_time_and_a_stream_only_when_it_is_silent() {
+        let dribble = || {
+            Body::from_stream(stream::unfold(0, |sent| async move {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                (sent < 8).then(|| (Ok::<_, std::io::Error>(Bytes::from_static(b"x")), sent + 1))
+            }))
+        };
+        let whole = rules(WHOLE, SizeLimit::Auto, 1 << 20);
+        let start = Instant::now();
+        assert_eq!(taken(&whole, dribble()).await, Err(Code::BodyTimeout));
+        assert_eq!(start.elapsed(), Duration::from_secs(30));
+        let patient = Intake::Streamed(Duration::from_secs(11));
+        let patient = rules(patient, SizeLimit::Unlimited, WINDOW);
+        assert_eq!(taken(&patient, dribble()).await, Ok(8));
+        let hasty = Intake::Streamed(Duration::from_secs(9));
+        let hasty = rules(hasty, SizeLimit::Unlimited, WINDOW);
+        assert_eq!(taken(&hasty, dribble()).await, Err(Code::BodyTimeout));
+    }
+}

@@ -1,0 +1,280 @@
+//! Stops trying for a while what keeps failing: a dead responder then costs its callers microseconds
+//! instead of a timeout each, and a place under the concurrency limit none. Before the queue, therefore.
+//!
+//! What counts as failure is what says that the other side is away: no responders, no reply in time,
+//! NATS disconnected. A service's own errors, the client's mistakes and what natsway shed itself say
+//! nothing about it. *Closed* counts failures in a window; *open* sheds; after `open_for` it is
+//! *half-open*: one request at a time is a probe, and its outcome alone decides.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tower::Layer;
+
+use super::Handle;
+use crate::config::Breaker;
+use crate::problem::{Code, Problem};
+use crate::telemetry::metrics::Gauge;
+
+/// What an answer says about the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Alive,
+    Away,
+    Nothing,
+}
+
+fn verdict(response: &Response) -> Verdict {
+    let Some(problem) = response.extensions().get::<Problem>() else {
+        return Verdict::Alive;
+    };
+    match problem.code() {
+        Code::NoResponders
+        | Code::ReplyTimeout
+        | Code::PublishOutcomeUnknown
+        | Code::NatsDisconnected
+        | Code::JetStreamUnavailable => Verdict::Away,
+        Code::ServiceError | Code::BadReply => Verdict::Alive,
+        _ => Verdict::Nothing,
+    }
+}
+
+#[derive(Debug)]
+struct Circuit {
+    settings: Breaker,
+    gauge: Gauge,
+    /// Read without the lock while everything is well.
+    tripped: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The newest failures, at most as many as open the circuit.
+    failures: VecDeque<Instant>,
+    open_until: Option<Instant>,
+    probing: bool,
+}
+
+/// How a request came through.
+#[derive(Debug, PartialEq, Eq)]
+enum Pass {
+    Ordinary,
+    Probe,
+}
+
+impl Circuit {
+    fn new(settings: Breaker, gauge: Gauge) -> Self {
+        Self {
+            settings,
+            gauge,
+            tripped: AtomicBool::new(false),
+            state: Mutex::new(State {
+                failures: VecDeque::new(),
+                open_until: None,
+                probing: false,
+            }),
+        }
+    }
+
+    fn enter(&self) -> Result<Pass, Problem> {
+        if !self.tripped.load(Ordering::Acquire) {
+            return Ok(Pass::Ordinary);
+        }
+        let mut state = self.state.lock();
+        let Some(until) = state.open_until else {
+            return Ok(Pass::Ordinary);
+        };
+        let now = Instant::now();
+        if now >= until && !state.probing {
+            state.probing = true;
+            return Ok(Pass::Probe);
+        }
+        Err(Problem::new(Code::CircuitOpen).retry_after(until.saturating_duration_since(now)))
+    }
+
+    fn settle(&self, pass: &Pass, verdict: Verdict) {
+        match (pass, verdict) {
+            (Pass::Ordinary, Verdict::Away) => self.failed(),
+            (Pass::Ordinary, _) => {}
+            (Pass::Probe, Verdict::Alive) => self.close(),
+            (Pass::Probe, Verdict::Away) => self.open(&mut self.state.lock()),
+            // It never got far enough to say anything: the next request is the probe.
+            (Pass::Probe, Verdict::Nothing) => self.state.lock().probing = false,
+        }
+    }
+
+    fn failed(&self) {
+        let mut state = self.state.lock();
+        // Whoever was under way when the circuit opened has been counted by that.
+        if state.open_until.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let needed = usize::try_from(self.settings.failures.max(1)).unwrap_or(usize::MAX);
+        state.failures.push_back(now);
+        while state.failures.len() > needed {
+            state.failures.pop_front();
+        }
+        let oldest = state.failures.front().copied().unwrap_or(now);
+        if state.failures.len() == needed && now - oldest <= self.settings.window {
+            self.open(&mut state);
+        }
+    }
+
+    fn open(&self, state: &mut State) {
+        state.failures.clear();
+        state.probing = false;
+        state.open_until = Some(Instant::now() + self.settings.open_for);
+        self.tripped.store(true, Ordering::Release);
+        self.gauge.set(1);
+    }
+
+    fn close(&self) {
+        let mut state = self.state.lock();
+        state.failures.clear();
+        state.probing = false;
+        state.open_until = None;
+        self.tripped.store(false, Ordering::Release);
+        self.gauge.set(0);
+    }
+}
+
+/// A request that came through; one that is dropped without an answer has said nothing.
+struct Passing<'a> {
+    circuit: &'a Circuit,
+    pass: Pass,
+    verdict: Verdict,
+}
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.circuit.settle(&self.pass, self.verdict);
+    }
+}
+
+/// The layer; without settings it is a branch.
+pub fn layer<N: Handle>(
+    settings: Option<Breaker>,
+    gauge: Gauge,
+) -> impl Layer<N, Service = WithBreaker<N>> {
+    tower::layer::layer_fn(move |next| WithBreaker {
+        next,
+        circuit: settings.map(|settings| Circuit::new(settings, gauge.clone())),
+    })
+}
+
+/// See [`layer`].
+#[derive(Debug)]
+pub struct WithBreaker<N> {
+    next: N,
+    circuit: Option<Circuit>,
+}
+
+impl<N: Handle> Handle for WithBreaker<N> {
+    async fn handle(&self, request: Request) -> Response {
+        let Some(circuit) = &self.circuit else {
+            return self.next.handle(request).await;
+        };
+        let pass = match circuit.enter() {
+            Ok(pass) => pass,
+            Err(problem) => return problem.into_response(),
+        };
+        let mut passing = Passing {
+            circuit,
+            pass,
+            verdict: Verdict::Nothing,
+        };
+        let response = self.next.handle(request).await;
+        passing.verdict = verdict(&response);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::advance;
+
+    fn circuit() -> Circuit {
+        let settings = Breaker {
+            failures: 3,
+            window: Duration::from_secs(10),
+            open_for: Duration::from_secs(5),
+        };
+        Circuit::new(settings, Gauge::default())
+    }
+
+    fn fail(circuit: &Circuit, times: usize) {
+        for _ in 0..times {
+            circuit.settle(&Pass::Ordinary, Verdict::Away);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_on_failures_in_the_window_only() {
+        let circuit = circuit();
+        fail(&circuit, 2);
+        advance(Duration::from_secs(11)).await;
+        fail(&circuit, 2);
+        circuit.settle(&Pass::Ordinary, Verdict::Alive);
+        circuit.settle(&Pass::Ordinary, Verdict::Nothing);
+        assert_eq!(circuit.enter().unwrap(), Pass::Ordinary);
+        fail(&circuit, 1);
+        let problem = circuit.enter().unwrap_err();
+        assert_eq!(problem.code(), Code::CircuitOpen);
+        assert_eq!(problem.retry_after_seconds(), Some(5));
+        assert_eq!(circuit.gauge.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_open_lets_one_probe_through_and_its_outcome_decides() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(circuit.enter().unwrap(), Pass::Probe);
+        assert!(circuit.enter().is_err());
+        circuit.settle(&Pass::Probe, Verdict::Away);
+        assert!(circuit.enter().is_err());
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(circuit.enter().unwrap(), Pass::Probe);
+        // The client of this probe went away.
+        circuit.settle(&Pass::Probe, Verdict::Nothing);
+        assert_eq!(circuit.enter().unwrap(), Pass::Probe);
+        circuit.settle(&Pass::Probe, Verdict::Alive);
+        assert_eq!(circuit.enter().unwrap(), Pass::Ordinary);
+        assert_eq!(circuit.gauge.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stragglers_do_not_move_an_open_circuit() {
+        let circuit = circuit();
+        fail(&circuit, 3);
+        fail(&circuit, 3);
+        circuit.settle(&Pass::Ordinary, Verdict::Alive);
+        assert!(circuit.enter().is_err());
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(circuit.enter().unwrap(), Pass::Probe);
+    }
+
+    #[test]
+    fn only_what_says_that_the_other_side_is_away_counts() {
+        for (code, expected) in [
+            (Code::NoResponders, Verdict::Away),
+            (Code::ReplyTimeout, Verdict::Away),
+            (Code::NatsDisconnected, Verdict::Away),
+            (Code::ServiceError, Verdict::Alive),
+            (Code::Overloaded, Verdict::Nothing),
+            (Code::RateLimited, Verdict::Nothing),
+            (Code::InvalidSubject, Verdict::Nothing),
+        ] {
+            assert_eq!(verdict(&Problem::new(code).into_response()), expected);
+        }
+        assert_eq!(verdict(&Response::default()), Verdict::Alive);
+    }
+}

@@ -1,0 +1,179 @@
+//! When a request must be answered: its own `timeout`, within the route's `timeout_max`, counted from its
+//! head. Known before the queue, because waiting there is part of it, and handed down to NATS as a value.
+//!
+//! The layer does not cut a handler off at the deadline: the handler waits on nothing else, and only it
+//! knows what became of the message. What it does cut off is what still waits when the shutdown's grace
+//! period is over.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
+use tower::Layer;
+
+use super::Handle;
+use crate::lifecycle::Drain;
+use crate::problem::{Code, Outcome, Problem};
+use crate::translate::duration;
+
+/// The deadline, as a request extension.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// When the answer (of a stream: its head) must be there.
+    pub at: Instant,
+    /// How long that is from the request's head.
+    pub timeout: Duration,
+}
+
+impl Deadline {
+    /// So much from now.
+    #[must_use]
+    pub fn after(timeout: Duration) -> Self {
+        Self {
+            at: Instant::now() + timeout,
+            timeout,
+        }
+    }
+
+    /// The request's own. Every stack sets one.
+    #[must_use]
+    pub fn of(request: &Request) -> Self {
+        let own = request.extensions().get::<Self>().copied();
+        debug_assert!(own.is_some(), "the deadline layer is outside this one");
+        own.unwrap_or_else(|| Self::after(Duration::from_secs(5)))
+    }
+
+    /// What is left of it.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What a route allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a request that names none.
+    pub default: Duration,
+    /// The longest one a request may name.
+    pub max: Duration,
+}
+
+impl Timeouts {
+    fn of(self, query: Option<&str>) -> Result<Duration, Problem> {
+        let Some(text) = parameter(query.unwrap_or_default())? else {
+            return Ok(self.default);
+        };
+        let wrong = |detail: String| Problem::new(Code::InvalidParameter).detail(detail);
+        let timeout = duration::parse(&text).map_err(|error| wrong(format!("timeout: {error}")))?;
+        if timeout.is_zero() {
+            return Err(wrong("timeout: must be longer than 0".to_owned()));
+        }
+        if timeout > self.max {
+            let limit = format!("{}ms", self.max.as_millis());
+            return Err(wrong("timeout: longer than this route allows".to_owned()).limit(limit));
+        }
+        Ok(timeout)
+    }
+}
+
+fn parameter(query: &str) -> Result<Option<Cow<'_, str>>, Problem> {
+    let mut values = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("timeout="));
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(Problem::new(Code::InvalidParameter).detail("timeout: given twice"));
+    }
+    Ok(first.map(|value| percent_decode_str(value).decode_utf8_lossy()))
+}
+
+/// The layer.
+pub fn layer<N: Handle>(
+    timeouts: Timeouts,
+    drain: &Drain,
+) -> impl Layer<N, Service = WithDeadline<N>> {
+    let drain = drain.clone();
+    tower::layer::layer_fn(move |next| WithDeadline {
+        next,
+        timeouts,
+        drain: drain.clone(),
+    })
+}
+
+/// See [`layer`].
+#[derive(Debug)]
+pub struct WithDeadline<N> {
+    next: N,
+    timeouts: Timeouts,
+    drain: Drain,
+}
+
+impl<N: Handle> Handle for WithDeadline<N> {
+    async fn handle(&self, mut request: Request) -> Response {
+        let timeout = match self.timeouts.of(request.uri().query()) {
+            Ok(timeout) => timeout,
+            Err(problem) => return problem.into_response(),
+        };
+        request.extensions_mut().insert(Deadline::after(timeout));
+        tokio::select! {
+            biased;
+            response = self.next.handle(request) => response,
+            () = self.drain.expired() => cut_off(),
+        }
+    }
+}
+
+/// The handler was in the middle of it: whether its message arrived is not known.
+fn cut_off() -> Response {
+    Problem::new(Code::ShuttingDown)
+        .detail("natsway had to end before there was an answer")
+        .outcome(Outcome::Unknown)
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        default: Duration::from_secs(5),
+        max: Duration::from_secs(30),
+    };
+
+    #[test]
+    fn a_request_names_its_timeout_within_the_routes_limit() {
+        for (query, millis) in [
+            (None, 5000),
+            (Some(""), 5000),
+            (Some("confirm=none"), 5000),
+            (Some("timeout=250ms"), 250),
+            (Some("confirm=none&timeout=30s"), 30_000),
+            (Some("mytimeout=1s"), 5000),
+        ] {
+            let timeout = TIMEOUTS.of(query).unwrap();
+            assert_eq!(timeout, Duration::from_millis(millis), "{query:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_refused() {
+        for query in [
+            "timeout=",
+            "timeout=5",
+            "timeout=0s",
+            "timeout=31s",
+            "timeout=1s&timeout=2s",
+            "timeout=-1s",
+            "timeout=%00",
+        ] {
+            let problem = TIMEOUTS.of(Some(query)).unwrap_err();
+            assert_eq!(problem.code(), Code::InvalidParameter, "{query}");
+        }
+        let body = TIMEOUTS.of(Some("timeout=31s")).unwrap_err().to_json(None);
+        assert_eq!(body["limit"], "30000ms");
+    }
+}

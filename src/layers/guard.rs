@@ -1,0 +1,282 @@
+//! Keeps a browser from being turned against natsway. Before anything that costs or acts.
+//!
+//! *DNS rebinding*: a page of `evil.example` whose name is made to point to 127.0.0.1 talks to a loopback
+//! listener with `Host: evil.example`, and to the browser that is the same origin. So a loopback TCP
+//! listener takes only names that stand for it.
+//! *Cross-site requests*: a form or a `fetch` with `text/plain` is sent without a preflight; reading the
+//! answer is forbidden to the page, but the message would be published. So a request that a browser
+//! marks as another site's is refused, unless its origin is listed in `cors.origins`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::header::{HOST, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName};
+use tower::Layer;
+
+use super::Handle;
+use super::cors::Origins;
+use super::peer::{Local, Peer};
+use crate::problem::{Code, Problem};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Host names that clients may use besides the loopback names, without a port.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(Arc<[String]>);
+
+impl Hosts {
+    /// The list of the configuration.
+    #[must_use]
+    pub fn new(hosts: &[String]) -> Self {
+        Self(
+            hosts
+                .iter()
+                .map(|host| unbracketed(host).to_owned())
+                .collect(),
+        )
+    }
+
+    /// Whether a request may come in on this listener under the names it uses for it. All of them: an
+    /// absolute target and a `Host`, or two `Host`s, that disagree are how checks are talked past.
+    fn permit(&self, local: &Local, request: &Request) -> bool {
+        let Local::Tcp(bound) = local else {
+            return true;
+        };
+        let loopback = local.is_loopback_tcp();
+        if !loopback && self.0.is_empty() {
+            return true;
+        }
+        let named = request.uri().authority().map(Authority::as_str);
+        let hosts = request.headers().get_all(HOST).iter();
+        let mut seen = false;
+        for host in named
+            .map(str::as_bytes)
+            .into_iter()
+            .chain(hosts.map(AsRef::as_ref))
+        {
+            seen = true;
+            let name = std::str::from_utf8(host).ok().and_then(name_of);
+            if !name.is_some_and(|name| self.permits_name(name, bound.ip(), loopback)) {
+                return false;
+            }
+        }
+        seen
+    }
+
+    fn permits_name(&self, name: &str, bound: IpAddr, loopback: bool) -> bool {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        let address = name.parse::<IpAddr>().ok();
+        address == Some(bound)
+            || (loopback && (is("localhost") || address.is_some_and(|a| a.is_loopback())))
+            || self.0.iter().any(|host| is(host))
+    }
+}
+
+/// The name in `host[:port]`, without brackets and the root's dot. It is only ever compared, so what is
+/// no name needs no more than to be none of ours.
+fn name_of(host: &str) -> Option<&str> {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port),
+        _ => (host, ""),
+    };
+    let legal = port.bytes().all(|byte| byte.is_ascii_digit());
+    legal.then(|| unbracketed(name).trim_end_matches('.'))
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
+}
+
+/// The layer.
+pub fn layer<N: Handle>(hosts: &Hosts, origins: &Origins) -> impl Layer<N, Service = Guard<N>> {
+    let (hosts, origins) = (hosts.clone(), origins.clone());
+    tower::layer::layer_fn(move |next| Guard {
+        next,
+        hosts: hosts.clone(),
+        origins: origins.clone(),
+    })
+}
+
+/// See [`layer`].
+#[derive(Debug)]
+pub struct Guard<N> {
+    next: N,
+    hosts: Hosts,
+    origins: Origins,
+}
+
+impl<N: Handle> Handle for Guard<N> {
+    async fn handle(&self, request: Request) -> Response {
+        match self.check(&request) {
+            Ok(()) => self.next.handle(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    }
+}
+
+impl<N> Guard<N> {
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        if let Some(peer) = request.extensions().get::<Peer>()
+            && !self.hosts.permit(&peer.local, request)
+        {
+            return Err(Problem::new(Code::HostNotAllowed));
+        }
+        if is_foreign(request.headers(), &self.origins) {
+            return Err(Problem::new(Code::OriginNotAllowed));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a browser says that another site is behind the request. What is no browser sends neither
+/// header.
+fn is_foreign(headers: &HeaderMap, origins: &Origins) -> bool {
+    let mut origin = headers.get_all(ORIGIN).iter();
+    match (origin.next(), origin.next()) {
+        (Some(origin), None) if origins.allow(origin.as_bytes()) => false,
+        (Some(origin), None) => !is_own(origin.as_bytes(), headers),
+        (Some(_), Some(_)) => true,
+        (None, _) => headers
+            .get(SEC_FETCH_SITE)
+            .is_some_and(|site| site == "cross-site"),
+    }
+}
+
+/// Whether the origin is the very host that was asked: a page served from the same address by a proxy in
+/// front. On loopback the host was checked before.
+fn is_own(origin: &[u8], headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else {
+        return false;
+    };
+    let rest = [b"http://".as_slice(), b"https://"]
+        .iter()
+        .find_map(|scheme| origin.strip_prefix(*scheme));
+    rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    fn local(address: &str) -> Local {
+        Local::Tcp(address.parse().unwrap())
+    }
+
+    fn permitted(hosts: &[&str], local: &Local, target: &str, host: &[&str]) -> bool {
+        let hosts = Hosts::new(&hosts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let mut request = Request::builder().uri(target);
+        for host in host {
+            request = request.header(HOST, *host);
+        }
+        hosts.permit(local, &request.body(Body::empty()).unwrap())
+    }
+
+    #[test]
+    fn a_loopback_listener_takes_names_that_stand_for_it() {
+        let loopback = local("127.0.0.1:4280");
+        for (host, fine) in [
+            ("localhost", true),
+            ("LocalHost:4280", true),
+            ("localhost.", true),
+            ("127.0.0.1:9", true),
+            ("[::1]:4280", true),
+            ("127.8.8.8", true),
+            ("evil.com", false),
+            ("localhost.evil.com", false),
+            ("127.0.0.1.nip.io", false),
+            ("127.0.0.1@evil.com", false),
+            ("evil.com@127.0.0.1", false),
+            ("10.0.0.1", false),
+            ("", false),
+        ] {
+            assert_eq!(permitted(&[], &loopback, "/", &[host]), fine, "{host}");
+        }
+        assert!(permitted(
+            &["Gate.Local"],
+            &loopback,
+            "/",
+            &["gate.local:80"]
+        ));
+    }
+
+    #[test]
+    fn a_missing_or_contradicting_host_is_refused() {
+        let loopback = local("127.0.0.1:4280");
+        assert!(!permitted(&[], &loopback, "/", &[]));
+        assert!(!permitted(&[], &loopback, "/", &["localhost", "evil.com"]));
+        assert!(!permitted(
+            &[],
+            &loopback,
+            "http://evil.com/",
+            &["localhost"]
+        ));
+        assert!(!permitted(
+            &[],
+            &loopback,
+            "http://localhost/",
+            &["evil.com"]
+        ));
+        assert!(permitted(&[], &loopback, "http://localhost/", &[]));
+    }
+
+    #[test]
+    fn other_listeners_check_only_what_is_configured() {
+        let everywhere = local("0.0.0.0:4280");
+        assert!(permitted(&[], &everywhere, "/", &["anything.example"]));
+        assert!(!permitted(
+            &["gate.example"],
+            &everywhere,
+            "/",
+            &["evil.com"]
+        ));
+        assert!(permitted(
+            &["gate.example"],
+            &everywhere,
+            "/",
+            &["gate.example"]
+        ));
+        let unix = Local::Unix("/run/natsway.sock".into());
+        assert!(permitted(&["gate.example"], &unix, "/", &["evil.com"]));
+    }
+
+    #[test]
+    fn a_foreign_page_is_refused_unless_listed() {
+        let origins = Origins::new(&crate::config::Cors {
+            origins: vec!["https://app.example".parse().unwrap()],
+        });
+        for (origin, site, foreign) in [
+            (None, None, false),
+            (None, Some("same-origin"), false),
+            (None, Some("none"), false),
+            (None, Some("cross-site"), true),
+            (Some("https://app.example"), Some("cross-site"), false),
+            (Some("https://app.example.evil"), None, true),
+            (Some("https://evil.example"), None, true),
+            (Some("http://app.example"), None, true),
+            (Some("null"), None, true),
+            (Some("http://localhost:4280"), Some("same-origin"), false),
+            (Some("http://localhost:3000"), Some("same-site"), true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "localhost:4280".parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, origin.parse().unwrap());
+            }
+            if let Some(site) = site {
+                headers.insert(SEC_FETCH_SITE, site.parse().unwrap());
+            }
+            assert_eq!(
+                is_foreign(&headers, &origins),
+                foreign,
+                "{origin:?} {site:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A budget in bytes for the process as a whole: drawn before something is held, given back when it is
+//! gone. One request too many is shed; the process is not killed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::telemetry::metrics::Gauge;
+
+/// The budget. Its limit may change while it is in use; what was drawn stays drawn.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicU64,
+    limit: AtomicU64,
+    gauge: Gauge,
+}
+
+impl Budget {
+    /// So many bytes, shown by the gauge as they are drawn.
+    #[must_use]
+    pub fn new(limit: u64, gauge: Gauge) -> Arc<Self> {
+        Arc::new(Self {
+            used: AtomicU64::new(0),
+            limit: AtomicU64::new(limit),
+            gauge,
+        })
+    }
+
+    /// Sets another limit.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Draws bytes, or nothing.
+    #[must_use]
+    pub fn draw(self: &Arc<Self>, bytes: u64) -> Option<Drawn> {
+        let mut drawn = Drawn {
+            budget: Arc::clone(self),
+            bytes: 0,
+        };
+        drawn.more(bytes).then_some(drawn)
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .is_ok()
+    }
+}
+
+/// Bytes drawn from a budget, given back when dropped.
+#[derive(Debug)]
+pub struct Drawn {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Drawn {
+    /// How many.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Draws more, or nothing more.
+    pub fn more(&mut self, bytes: u64) -> bool {
+        let taken = self.budget.take(bytes);
+        if taken {
+            self.bytes += bytes;
+            self.budget.gauge.inc_by(signed(bytes));
+        }
+        taken
+    }
+}
+
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.gauge.dec_by(signed(self.bytes));
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_drawn_is_given_back() {
+        let gauge = Gauge::default();
+        let budget = Budget::new(100, gauge.clone());
+        let mut first = budget.draw(60).unwrap();
+        assert!(budget.draw(41).is_none());
+        assert!(first.more(40));
+        assert!(!first.more(1));
+        assert_eq!((first.bytes(), gauge.get()), (100, 100));
+        drop(first);
+        assert_eq!(gauge.get(), 0);
+        assert!(budget.draw(100).is_some());
+        assert!(budget.draw(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn a_smaller_limit_holds_for_what_comes() {
+        let budget = Budget::new(100, Gauge::default());
+        let held = budget.draw(80).unwrap();
+        budget.set_limit(50);
+        assert!(budget.draw(1).is_none());
+        drop(held);
+        assert!(budget.draw(50).is_some());
+    }
+}

@@ -1,0 +1,221 @@
+//! How many requests a route takes in a span of time: of everybody, of each address, or of each value of
+//! a header. Before breaker and queue, so that a greedy client cannot fill the one or trip the other.
+//!
+//! Keys are chosen by clients, so their number is bounded: beyond it, strangers share one bucket, and an
+//! owned task forgets the keys that have been quiet for long enough to be as good as new.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use http::{HeaderName, HeaderValue};
+use tower::Layer;
+
+use super::Handle;
+use super::peer::Peer;
+use crate::config::{Rate, RateKey};
+use crate::problem::{Code, Problem};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Keys that are told apart at once. 65,536 of them are about 4 MiB.
+const KEYS_MAX: usize = 65_536;
+
+/// The bucket for everybody, and for those beyond [`KEYS_MAX`].
+const SHARED: u64 = 0;
+
+type Buckets = RateLimiter<u64, HashMapStateStore<u64>, DefaultClock, StateInformationMiddleware>;
+
+/// The limit of one route.
+#[derive(Debug)]
+pub struct RateLimit {
+    buckets: Buckets,
+    key: RateKey,
+    /// Keys are kept as hashes: a header may be long. The seed is random, so nobody can aim at a
+    /// neighbour's bucket.
+    hasher: RandomState,
+    policy: HeaderValue,
+    keys_max: usize,
+    clock: DefaultClock,
+}
+
+impl RateLimit {
+    /// The limit of the configuration.
+    #[must_use]
+    pub fn new(rate: &Rate) -> Arc<Self> {
+        Arc::new(Self::with_keys(rate, KEYS_MAX))
+    }
+
+    fn with_keys(rate: &Rate, keys_max: usize) -> Self {
+        let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        let count = at_least_one(rate.limit.count);
+        let burst = at_least_one(rate.burst());
+        let quota = Quota::with_period(rate.limit.per / count.get())
+            .unwrap_or_else(|| Quota::per_second(count))
+            .allow_burst(burst);
+        let policy = format!("\"route\";q={count};w={}", rate.limit.per.as_secs());
+        Self {
+            buckets: RateLimiter::hashmap(quota).with_middleware(),
+            key: rate.key.clone(),
+            hasher: RandomState::new(),
+            policy: HeaderValue::try_from(policy).expect("digits and ASCII"),
+            keys_max,
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Forgets keys that are as good as new. Called from time to time by the task that owns the routes.
+    pub fn forget_quiet_keys(&self) {
+        self.buckets.retain_recent();
+        self.buckets.shrink_to_fit();
+    }
+
+    fn key_of(&self, request: &Request) -> u64 {
+        let key: Cow<'_, [u8]> = match &self.key {
+            RateKey::Route => return SHARED,
+            RateKey::ClientIp => match request.extensions().get::<Peer>().and_then(Peer::ip) {
+                Some(IpAddr::V4(ip)) => Cow::Owned(ip.octets().to_vec()),
+                // Whoever has one IPv6 address has a /64 of them.
+                Some(IpAddr::V6(ip)) => Cow::Owned(ip.octets()[..8].to_vec()),
+                None => return SHARED,
+            },
+            RateKey::Header(name) => match request.headers().get(name) {
+                Some(value) => Cow::Borrowed(value.as_bytes()),
+                None => return SHARED,
+            },
+        };
+        if self.buckets.len() >= self.keys_max {
+            return SHARED;
+        }
+        self.hasher.hash_one(key).max(SHARED + 1)
+    }
+
+    /// The remaining requests, or the time after which there is one again.
+    fn check(&self, request: &Request) -> Result<u32, Duration> {
+        match self.buckets.check_key(&self.key_of(request)) {
+            Ok(snapshot) => Ok(snapshot.remaining_burst_capacity()),
+            Err(refused) => Err(refused.wait_time_from(self.clock.now())),
+        }
+    }
+
+    fn announce(&self, response: &mut Response, remaining: u32, after: Duration) {
+        let headers = response.headers_mut();
+        let seconds = after.as_millis().div_ceil(1000);
+        let state = format!("\"route\";r={remaining};t={seconds}");
+        if let Ok(state) = HeaderValue::try_from(state) {
+            headers.insert(RATE_LIMIT, state);
+        }
+        headers.insert(RATE_LIMIT_POLICY, self.policy.clone());
+    }
+}
+
+/// The layer; without a limit it is a branch.
+pub fn layer<N: Handle>(limit: Option<Arc<RateLimit>>) -> impl Layer<N, Service = RateLimited<N>> {
+    tower::layer::layer_fn(move |next| RateLimited {
+        next,
+        limit: limit.clone(),
+    })
+}
+
+/// See [`layer`].
+#[derive(Debug)]
+pub struct RateLimited<N> {
+    next: N,
+    limit: Option<Arc<RateLimit>>,
+}
+
+impl<N: Handle> Handle for RateLimited<N> {
+    async fn handle(&self, request: Request) -> Response {
+        let Some(limit) = &self.limit else {
+            return self.next.handle(request).await;
+        };
+        match limit.check(&request) {
+            Ok(remaining) => {
+                let mut response = self.next.handle(request).await;
+                limit.announce(&mut response, remaining, Duration::ZERO);
+                response
+            }
+            Err(after) => {
+                let problem = Problem::new(Code::RateLimited).retry_after(after);
+                let mut response = problem.into_response();
+                limit.announce(&mut response, 0, after);
+                response
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::peer::Local;
+    use axum::body::Body;
+
+    fn limit(rate: &str, burst: u32, key: &str, keys_max: usize) -> RateLimit {
+        let rate = Rate {
+            limit: rate.parse().unwrap(),
+            burst: Some(burst),
+            key: key.parse().unwrap(),
+        };
+        RateLimit::with_keys(&rate, keys_max)
+    }
+
+    fn from(ip: &str, tenant: &str) -> Request {
+        let mut request = Request::builder()
+            .header("x-tenant", tenant)
+            .body(Body::empty())
+            .unwrap();
+        let peer = Peer {
+            local: Arc::new(Local::Tcp("127.0.0.1:1".parse().unwrap())),
+            remote: Some(std::net::SocketAddr::new(ip.parse().unwrap(), 5)),
+        };
+        request.extensions_mut().insert(peer);
+        request
+    }
+
+    #[test]
+    fn the_burst_is_taken_and_then_the_wait_is_said() {
+        let limit = limit("1/h", 2, "route", 10);
+        assert_eq!(limit.check(&from("10.0.0.1", "a")), Ok(1));
+        assert_eq!(limit.check(&from("10.0.0.2", "b")), Ok(0));
+        let wait = limit.check(&from("10.0.0.3", "c")).unwrap_err();
+        assert!(wait > Duration::from_secs(3500) && wait <= Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn each_address_has_its_own_and_an_ipv6_network_is_one() {
+        let limit = limit("1/h", 1, "client_ip", 10);
+        for (ip, fine) in [
+            ("10.0.0.1", true),
+            ("10.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+            ("10.0.0.2", true),
+            ("2001:db8::1", true),
+            ("2001:db8::2", false),
+            ("2001:db8:0:1::2", true),
+        ] {
+            assert_eq!(limit.check(&from(ip, "a")).is_ok(), fine, "{ip}");
+        }
+    }
+
+    #[test]
+    fn strangers_beyond_the_bound_share_one_bucket() {
+        let limit = limit("1/h", 1, "header:x-tenant", 3);
+        for tenant in ["a", "b", "c"] {
+            assert!(limit.check(&from("10.0.0.1", tenant)).is_ok());
+        }
+        assert!(limit.check(&from("10.0.0.1", "d")).is_ok());
+        assert!(limit.check(&from("10.0.0.1", "e")).is_err());
+        assert!(limit.buckets.len() <= 4);
+    }
+}

@@ -1,0 +1,187 @@
+//! The contents page: how a request comes to its handler, every layer on the way, and why in this order.
+//!
+//! # Registering a verb
+//!
+//! A verb's file has one function that describes it as a [`Route`], and [`crate::app`] collects them:
+//!
+//! ```ignore
+//! pub fn route(settings: &config::Publish, session: Session) -> Route {
+//!     Route::new("publish", Method::POST, "/v1/publish/{subject}", settings.policy())
+//!         .describe(openapi::Operation::new("Publish a message").…)
+//!         .handler(publish, session)
+//! }
+//! async fn publish(State(session): State<Session>, request: Request) -> Result<Response, Problem> { … }
+//! ```
+//!
+//! The handler is any axum handler; its state is whatever the verb needs. What a stack has done for it:
+//!
+//! - extensions: [`layers::request_id::RequestId`], [`layers::peer::Peer`],
+//!   [`layers::deadline::Deadline`] (`timeout` in the query is parsed and within `timeout_max`), and on
+//!   streaming routes [`layers::admission::StreamPermit`] (a WebSocket's task keeps a clone; a body holds
+//!   it by itself);
+//! - the body is limited, timed and paid for: [`layers::body::collect`] reads it, and
+//!   [`layers::body::problem_of`] says what an error of a streamed one means;
+//! - a returned [`Problem`](crate::problem::Problem) is counted, logged and written as JSON;
+//! - streaming routes get their `Cache-Control` and `X-Accel-Buffering`.
+//!
+//! # Reloading
+//!
+//! [`Routes`] is swapped as a whole. A request in flight keeps the router it came in by, with its limits
+//! and permits, until it has ended.
+
+mod compression;
+mod endpoint;
+mod route;
+mod stacks;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use http::{Method, Request};
+use hyper::body::Incoming;
+use serde_json::Value;
+use tower::Service;
+
+pub use route::{Kind, Route};
+pub use stacks::Shared;
+
+use crate::layers::{self, Verb};
+use crate::openapi;
+use endpoint::Endpoint;
+use stacks::Stacks;
+
+/// Two routes that cannot both be there. A checked configuration has none.
+#[derive(Debug, thiserror::Error)]
+#[error("the route {name} ({path}) cannot be added: {why}")]
+pub struct RouteConflict {
+    name: String,
+    path: String,
+    why: String,
+}
+
+/// A router, what it says of itself, and what its limits remember.
+pub struct Built {
+    router: Router,
+    openapi: Value,
+    rates: Vec<Arc<layers::rate::RateLimit>>,
+}
+
+impl fmt::Debug for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Built").finish_non_exhaustive()
+    }
+}
+
+impl Built {
+    /// Puts each route into its stack, and all of them into a router.
+    ///
+    /// # Errors
+    /// When two routes have the same method and path, or paths that cannot be told apart.
+    pub fn new(routes: Vec<Route>, shared: &Shared) -> Result<Self, RouteConflict> {
+        let openapi = openapi::document(&routes);
+        let mut stacks = Stacks::new(shared);
+        let mut router = Router::new().fallback_service(Endpoint::fallback(stacks.not_found()));
+        let mut known = matchit::Router::new();
+        for (path, methods) in by_path(routes)? {
+            known
+                .insert(path.clone(), ())
+                .map_err(|error| RouteConflict {
+                    name: methods[0].name.to_string(),
+                    path: path.clone(),
+                    why: error.to_string(),
+                })?;
+            router = router.route_service(&path, Endpoint::new(methods, &mut stacks));
+        }
+        let rates = stacks.into_rates();
+        Ok(Self {
+            router,
+            openapi,
+            rates,
+        })
+    }
+
+    /// The OpenAPI document of the routes.
+    #[must_use]
+    pub fn openapi(&self) -> &Value {
+        &self.openapi
+    }
+
+    /// Forgets what the rate limits need not remember. Called from time to time by whoever owns this.
+    pub fn forget_quiet_keys(&self) {
+        for rate in &self.rates {
+            rate.forget_quiet_keys();
+        }
+    }
+}
+
+fn by_path(routes: Vec<Route>) -> Result<BTreeMap<String, Vec<Route>>, RouteConflict> {
+    let mut paths: BTreeMap<String, Vec<Route>> = BTreeMap::new();
+    for route in routes {
+        let methods = paths.entry(route.path.to_string()).or_default();
+        if let Some(other) = methods.iter().find(|other| other.method == route.method) {
+            return Err(RouteConflict {
+                name: route.name.to_string(),
+                path: route.path.to_string(),
+                why: format!("{} has the same method and path", other.name),
+            });
+        }
+        methods.push(route);
+    }
+    Ok(paths)
+}
+
+/// The routes in force, as the service of the data listeners.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    current: Arc<ArcSwap<Built>>,
+}
+
+impl Routes {
+    /// These, until they are replaced.
+    #[must_use]
+    pub fn new(built: Built) -> Self {
+        Self {
+            current: Arc::new(ArcSwap::from_pointee(built)),
+        }
+    }
+
+    /// Takes these from the next request on.
+    pub fn replace(&self, built: Built) {
+        self.current.store(Arc::new(built));
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<Built> {
+        self.current.load_full()
+    }
+}
+
+impl Service<Request<Incoming>> for Routes {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let mut router = self.current.load().router.clone();
+        router.call(request)
+    }
+}
+
+/// The methods of a path, as the `Allow` header and preflights say them.
+fn allowed(methods: &[(Method, Verb)]) -> String {
+    let mut names: Vec<&str> = methods.iter().map(|(method, _)| method.as_str()).collect();
+    names.sort_unstable();
+    names.join(", ")
+}

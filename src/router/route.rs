@@ -1,0 +1,108 @@
+//! A route as its verb describes it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::handler::Handler;
+use http::Method;
+use serde_json::Value;
+
+use crate::config::Policy;
+use crate::layers::{Answer, Verb};
+
+/// What timeouts and permits mean on a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One request, one answer.
+    Unary,
+    /// The body is streamed to NATS; it may be silent for so long.
+    Upload(Duration),
+    /// The answer is a stream: a timeout ends at its head, a permit with its body.
+    Stream,
+}
+
+/// One method on one path.
+#[derive(Debug)]
+pub struct Route {
+    /// Unique; the `route` label of every metric, and the `operationId`.
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) method: Method,
+    pub(crate) path: Cow<'static, str>,
+    pub(crate) kind: Kind,
+    pub(crate) policy: Policy,
+    /// Whether `HEAD` is answered, too, as `GET` without its body.
+    pub(crate) head: bool,
+    pub(crate) operation: Value,
+    pub(crate) verb: Verb,
+}
+
+/// A route that has no handler yet.
+#[derive(Debug)]
+pub struct Unhandled {
+    route: Route,
+}
+
+impl Route {
+    /// A unary route; see [`Unhandled::kind`].
+    #[expect(clippy::new_ret_no_self, reason = "a route without a handler is none")]
+    pub fn new(
+        name: impl Into<Cow<'static, str>>,
+        method: Method,
+        path: impl Into<Cow<'static, str>>,
+        policy: Policy,
+    ) -> Unhandled {
+        Unhandled {
+            route: Self {
+                name: name.into(),
+                method,
+                path: path.into(),
+                kind: Kind::Unary,
+                policy,
+                head: false,
+                operation: Value::Null,
+                verb: Verb::of_fn(|_| Box::pin(std::future::pending())),
+            },
+        }
+    }
+
+    /// The route's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Unhandled {
+    /// What timeouts and permits mean.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.route.kind = kind;
+        self
+    }
+
+    /// Answers `HEAD` as well.
+    #[must_use]
+    pub fn with_head(mut self) -> Self {
+        self.route.head = true;
+        self
+    }
+
+    /// Its OpenAPI operation object. `operationId`, path parameters and the problem responses are added
+    /// by [`crate::openapi`].
+    #[must_use]
+    pub fn describe(mut self, operation: Value) -> Self {
+        self.route.operation = operation;
+        self
+    }
+
+    /// What answers.
+    pub fn handler<H, T, S>(mut self, handler: H, state: S) -> Route
+    where
+        H: Handler<T, S, Future = Answer> + Sync,
+        S: Clone + Send + Sync + 'static,
+        T: 'static,
+    {
+        self.route.verb = Verb::of_handler(handler, state);
+        self.route
+    }
+}

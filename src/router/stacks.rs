@@ -1,0 +1,248 @@
+//! The stacks: every layer, listed once, outermost first, each with the reason for its place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::ALLOW;
+use http::{HeaderValue, Method};
+use tower::ServiceBuilder;
+
+use super::route::{Kind, Route};
+use crate::config::{AccessLog, Policy};
+use crate::layers::admission::StreamSlots;
+use crate::layers::body::{Intake, MaxPayload, Rules};
+use crate::layers::cors::Origins;
+use crate::layers::deadline::Timeouts;
+use crate::layers::guard::Hosts;
+use crate::layers::memory::Budget;
+use crate::layers::rate::RateLimit;
+use crate::layers::request_id::Form;
+use crate::layers::{
+    Verb, access_log, admission, body, breaker, cors, deadline, encoding, guard, panic, rate,
+    request_id,
+};
+use crate::lifecycle::Drain;
+use crate::problem::{Code, Problem};
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
+
+/// What all stacks share. What counts or is drawn lives on when the routes are reloaded.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// When everything ends.
+    pub drain: Drain,
+    /// Names that may be used for the listeners.
+    pub hosts: Hosts,
+    /// Pages that may call.
+    pub origins: Origins,
+    /// Which requests get a line.
+    pub access_log: AccessLog,
+    /// Streams in the process.
+    pub streams: Arc<StreamSlots>,
+    /// Bodies in the process.
+    pub bodies: Arc<Budget>,
+    /// How long a body may take.
+    pub body_timeout: Duration,
+    /// How large a payload NATS takes.
+    pub max_payload: MaxPayload,
+    /// Whether answers are compressed for clients that ask.
+    pub compression: bool,
+}
+
+/// Builds stacks, and remembers what has to be looked after.
+pub(super) struct Stacks<'a> {
+    shared: &'a Shared,
+    rates: Vec<Arc<RateLimit>>,
+}
+
+impl<'a> Stacks<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self {
+            shared,
+            rates: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_rates(self) -> Vec<Arc<RateLimit>> {
+        self.rates
+    }
+
+    /// The stack of a route's kind around its verb.
+    pub(super) fn around(&mut self, route: Route, allow: &str) -> Verb {
+        let rate = route.policy.rate.as_ref().map(RateLimit::new);
+        self.rates.extend(rate.clone());
+        let metrics = self
+            .shared
+            .metrics
+            .route(&route.name, route.method.as_str());
+        let parts = Parts {
+            shared: self.shared,
+            named: access_log::Named {
+                route: route.name.as_ref().into(),
+                path: route.path.as_ref().into(),
+                method: route.method,
+            },
+            metrics: Arc::new(metrics),
+            policy: route.policy,
+            methods: HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static("")),
+            rate,
+        };
+        let intake = match route.kind {
+            Kind::Unary => Intake::Whole(self.shared.body_timeout),
+            Kind::Upload(silence) => Intake::Streamed(silence),
+            Kind::Stream => return parts.streaming(route.verb),
+        };
+        let stack = parts.unary(route.verb, intake);
+        match self.shared.compression {
+            true => super::compression::around(stack),
+            false => stack,
+        }
+    }
+
+    /// What answers where no route is.
+    pub(super) fn not_found(&self) -> Verb {
+        self.refusal("not-found", "", || {
+            Problem::new(Code::NotFound).into_response()
+        })
+    }
+
+    /// What answers where the path has other methods.
+    pub(super) fn method_not_allowed(&self, allow: &str) -> Verb {
+        let value = HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static(""));
+        self.refusal("method-not-allowed", allow, move || {
+            let mut response = Problem::new(Code::MethodNotAllowed).into_response();
+            response.headers_mut().insert(ALLOW, value.clone());
+            response
+        })
+    }
+
+    /// A short stack: what is refused anyway needs no limits, but is counted, guarded, and may be a
+    /// preflight.
+    fn refusal(
+        &self,
+        name: &str,
+        allow: &str,
+        refuse: impl Fn() -> Response + Send + Sync + 'static,
+    ) -> Verb {
+        let shared = self.shared;
+        let named = access_log::Named {
+            route: name.into(),
+            path: "".into(),
+            method: Method::OPTIONS,
+        };
+        let metrics = Arc::new(shared.metrics.route(name, "any"));
+        let methods = HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static(""));
+        let refuse = Verb::of_fn(move |_| {
+            let response = refuse();
+            Box::pin(async move { response })
+        });
+        Verb::of_stack(
+            ServiceBuilder::new()
+                .layer(request_id::layer(Form::Whole))
+                .layer(access_log::layer(named, metrics, shared.access_log))
+                .layer(cors::layer(&shared.origins, methods))
+                .layer(guard::layer(&shared.hosts, &shared.origins))
+                .service(refuse),
+        )
+    }
+}
+
+/// What the layers of one route are made from.
+struct Parts<'a> {
+    shared: &'a Shared,
+    named: access_log::Named,
+    metrics: Arc<RouteMetrics>,
+    policy: Policy,
+    methods: HeaderValue,
+    rate: Option<Arc<RateLimit>>,
+}
+
+impl Parts<'_> {
+    fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            default: self.policy.timeout,
+            max: self.policy.timeout_max,
+        }
+    }
+
+    /// One request, one answer.
+    fn unary(self, verb: Verb, intake: Intake) -> Verb {
+        let (shared, policy, metrics) = (self.shared, &self.policy, &self.metrics);
+        let rules = Rules {
+            limit: policy.body_limit,
+            max_payload: shared.max_payload.clone(),
+            intake,
+            budget: Arc::clone(&shared.bodies),
+        };
+        let stack = ServiceBuilder::new()
+            // Outermost: every answer has an id, and every problem becomes JSON here.
+            .layer(request_id::layer(Form::Whole))
+            // Sees every answer as the client will, whoever inside gave it.
+            .layer(access_log::layer(
+                self.named.clone(),
+                Arc::clone(metrics),
+                shared.access_log,
+            ))
+            // A problem from any layer below must be readable for a listed page.
+            .layer(cors::layer(&shared.origins, self.methods.clone()))
+            // A panic below is an answer like any other to those above.
+            .layer(panic::layer())
+            // Refuses what a browser was tricked into before it costs or does anything.
+            .layer(guard::layer(&shared.hosts, &shared.origins))
+            // A property of the request alone, so before what depends on load.
+            .layer(encoding::layer())
+            // The clock starts before anything waits.
+            .layer(deadline::layer(self.timeouts(), &shared.drain))
+            // A greedy client is told so before it can fill the queue or trip the breaker.
+            .layer(rate::layer(self.rate.clone()))
+            // What is known to be dead takes no place.
+            .layer(breaker::layer(policy.breaker, metrics.breaker.clone()))
+            // A place, or a bounded wait for one; nothing has been read so far.
+            .layer(admission::layer(
+                policy.concurrency,
+                metrics.waiting.clone(),
+            ))
+            // Only who has a place draws memory and reads.
+            .layer(body::layer(rules))
+            .service(verb);
+        Verb::of_stack(stack)
+    }
+
+    /// The answer is a stream: the timeout ends at its head, the permit with its body, nothing is
+    /// compressed, and there is no body to read.
+    fn streaming(self, verb: Verb) -> Verb {
+        let (shared, policy, metrics) = (self.shared, &self.policy, &self.metrics);
+        let stack = ServiceBuilder::new()
+            // As above, and tells proxies neither to gather nor to transform.
+            .layer(request_id::layer(Form::Stream))
+            // The duration is that of the head; the log line is written when the stream ends.
+            .layer(access_log::layer(
+                self.named.clone(),
+                Arc::clone(metrics),
+                shared.access_log,
+            ))
+            // As above.
+            .layer(cors::layer(&shared.origins, self.methods.clone()))
+            // As above.
+            .layer(panic::layer())
+            // As above; a WebSocket has no preflight and no same-origin policy but this.
+            .layer(guard::layer(&shared.hosts, &shared.origins))
+            // Until the head.
+            .layer(deadline::layer(self.timeouts(), &shared.drain))
+            // Counts openings.
+            .layer(rate::layer(self.rate.clone()))
+            // Counts openings that failed.
+            .layer(breaker::layer(policy.breaker, metrics.breaker.clone()))
+            // A place on the route and one in the process, both held until the body ends.
+            .layer(admission::stream_layer(
+                policy.concurrency,
+                metrics.waiting.clone(),
+                metrics.streams.clone(),
+                Arc::clone(&shared.streams),
+            ))
+            .service(verb);
+        Verb::of_stack(stack)
+    }
+}

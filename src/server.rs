@@ -1,0 +1,193 @@
+//! The accept loop: our own on hyper-util, because the framework's has no timers, no cap and no say in
+//! how a connection ends.
+//!
+//! Promises: a silent or dribbling client is closed on time and costs one timer; the connection cap
+//! pauses the loop *before* a connection is taken, so that what is too much waits in the kernel's
+//! backlog, where it costs nothing; an error of `accept` never spins; and when the drain begins, what
+//! the kernel has already accepted on our behalf is still served.
+
+mod connection;
+mod files;
+mod io;
+mod listen;
+mod pace;
+mod slots;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io as std_io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tower::Service;
+
+pub use files::raise_open_files;
+pub use listen::{BindError, Listener, bind};
+pub use pace::Timers;
+pub use slots::Slots;
+
+use crate::layers::peer::Peer;
+use crate::lifecycle::Drain;
+use crate::telemetry::metrics::{Gauge, GaugeGuard};
+use io::Socket;
+use slots::Slot;
+
+/// What a listener serves.
+pub trait Serve:
+    Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What a server may take. The shared ones may be changed while it serves.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at once, over all its addresses.
+    pub slots: Arc<Slots>,
+    /// How often an HTTP/2 connection is pinged.
+    pub keep_alive: Duration,
+    /// The clocks of new connections.
+    pub timers: Arc<ArcSwap<Timers>>,
+    /// Where the number of open connections is shown.
+    pub connections: Gauge,
+}
+
+/// Serves until the drain begins and every connection has ended. Dropping the future cuts what is left.
+pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limits, drain: Drain) {
+    // Until the loop has taken what the backlog holds, the process is not idle.
+    let accepting = drain.work();
+    let shared = Arc::new(connection::Shared {
+        http: connection::http(limits.keep_alive),
+        timers: limits.timers,
+        drain: drain.clone(),
+        service,
+    });
+    let mut connections = JoinSet::new();
+    let mut acceptor = Acceptor::new(&listeners);
+    let mut backlog_until = None;
+    while let Some((slot, socket, peer)) =
+        next(&mut acceptor, &limits.slots, &drain, &mut connections).await
+    {
+        if drain.is_draining() {
+            // A flood of connections does not keep the door open.
+            let until = *backlog_until.get_or_insert_with(|| Instant::now() + BACKLOG_TIME);
+            if Instant::now() > until {
+                break;
+            }
+        }
+        let kept = (slot, drain.work(), GaugeGuard::new(&limits.connections));
+        connections.spawn(connection::serve(Arc::clone(&shared), socket, peer, kept));
+    }
+    drop(listeners);
+    drop(accepting);
+    while connections.join_next().await.is_some() {}
+}
+
+/// The next connection, once there is a place for it; none when the drain has begun and the backlog is
+/// empty. Reaps the connections that ended meanwhile.
+async fn next(
+    acceptor: &mut Acceptor<'_>,
+    slots: &Arc<Slots>,
+    drain: &Drain,
+    connections: &mut JoinSet<()>,
+) -> Option<(Slot, Socket, Peer)> {
+    let accept = async {
+        let slot = slots.take().await;
+        let (socket, peer) = acceptor.accept().await;
+        (slot, socket, peer)
+    };
+    tokio::pin!(accept);
+    loop {
+        tokio::select! {
+            biased;
+            accepted = &mut accept => return Some(accepted),
+            Some(_) = connections.join_next() => {}
+            () = drain.draining() => return None,
+        }
+    }
+}
+
+/// How long the backlog is served after the drain began.
+const BACKLOG_TIME: Duration = Duration::from_millis(250);
+
+/// All addresses of a server, taken in turns.
+struct Acceptor<'a> {
+    listeners: &'a [Listener],
+    turn: usize,
+    backoff: Duration,
+}
+
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+impl<'a> Acceptor<'a> {
+    fn new(listeners: &'a [Listener]) -> Self {
+        Self {
+            listeners,
+            turn: 0,
+            backoff: BACKOFF_MIN,
+        }
+    }
+
+    /// Waits longer after each error that is not the client's own: out of files or memory, `accept`
+    /// fails at once and again, and a loop without a pause would take the processor as well.
+    async fn accept(&mut self) -> (Socket, Peer) {
+        loop {
+            match self.accept_any().await {
+                Ok(accepted) => {
+                    self.backoff = BACKOFF_MIN;
+                    return accepted;
+                }
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => {
+                    if self.backoff == BACKOFF_MIN {
+                        tracing::warn!(%error, "no connection can be accepted; trying again");
+                    }
+                    tokio::time::sleep(self.backoff).await;
+                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    async fn accept_any(&mut self) -> std_io::Result<(Socket, Peer)> {
+        poll_fn(|cx| {
+            for _ in 0..self.listeners.len() {
+                self.turn = (self.turn + 1) % self.listeners.len();
+                if let Poll::Ready(accepted) = self.listeners[self.turn].poll_accept(cx) {
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn is_the_clients(error: &std_io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std_io::ErrorKind::ConnectionAborted
+            | std_io::ErrorKind::ConnectionReset
+            | std_io::ErrorKind::ConnectionRefused
+    )
+}

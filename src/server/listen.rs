@@ -1,0 +1,208 @@
+//! Binding: several TCP addresses and Unix sockets, and what there is to say when one is taken.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
+
+use super::io::Socket;
+use crate::config::ListenAddr;
+use crate::layers::peer::{Local, Peer};
+
+/// Why natsway cannot listen: one sentence with the address in it.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error(
+        "cannot listen on {0}: another process does; stop it or choose another address under `listen`"
+    )]
+    Taken(String),
+    /// The path of a Unix socket is something else.
+    #[error(
+        "cannot listen on {0}: there is a file that is not a socket; remove it or choose another path"
+    )]
+    NotASocket(String),
+    /// Anything else the system says.
+    #[error("cannot listen on {0}: {1}")]
+    System(String, #[source] io::Error),
+}
+
+impl BindError {
+    fn new(address: &impl ToString, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::Taken(address.to_string()),
+            _ => Self::System(address.to_string(), error),
+        }
+    }
+}
+
+/// One bound address.
+#[derive(Debug)]
+pub struct Listener {
+    local: Arc<Local>,
+    socket: Bound,
+    /// A stalled TCP peer is given up after this, by the kernel.
+    vanished_after: Duration,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    // The file is kept to be removed with the listener.
+    Unix(
+        UnixListener,
+        #[allow(dead_code, reason = "dropped, never read")] SocketFile,
+    ),
+}
+
+/// Binds every address a data listener has. Of the default addresses `[::1]` may be missing, because
+/// there are machines without IPv6; an address that somebody wrote down may not.
+///
+/// # Errors
+/// When an address cannot be bound.
+pub async fn bind(
+    addresses: &[ListenAddr],
+    are_default: bool,
+    keep_alive: Duration,
+) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let optional =
+            are_default && matches!(address, ListenAddr::Tcp { host, .. } if host == "::1");
+        match bind_one(address, keep_alive * 2).await {
+            Ok(bound) => listeners.extend(bound),
+            Err(BindError::System(address, error)) if optional => {
+                tracing::debug!(address, %error, "no IPv6 here");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listeners)
+}
+
+async fn bind_one(
+    address: &ListenAddr,
+    vanished_after: Duration,
+) -> Result<Vec<Listener>, BindError> {
+    let fail = |error| BindError::new(address, error);
+    let wrap = |(local, socket)| Listener {
+        local: Arc::new(local),
+        socket,
+        vanished_after,
+    };
+    match address {
+        ListenAddr::Unix(path) => Ok(vec![wrap(bind_unix(path)?)]),
+        ListenAddr::Tcp { host, port } => {
+            let mut listeners = Vec::new();
+            // A name such as `localhost` may stand for several addresses.
+            for resolved in lookup_host((host.as_str(), *port)).await.map_err(fail)? {
+                listeners.push(wrap(bind_tcp(resolved).await.map_err(fail)?));
+            }
+            Ok(listeners)
+        }
+    }
+}
+
+async fn bind_tcp(address: SocketAddr) -> io::Result<(Local, Bound)> {
+    let listener = TcpListener::bind(address).await?;
+    Ok((Local::Tcp(listener.local_addr()?), Bound::Tcp(listener)))
+}
+
+fn bind_unix(path: &Path) -> Result<(Local, Bound), BindError> {
+    let name = Local::Unix(path.to_owned());
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(BindError::NotASocket(name.to_string()));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(BindError::Taken(name.to_string()));
+        }
+    }
+    let (listener, file) = SocketFile::bind(path).map_err(|error| BindError::new(&name, error))?;
+    Ok((name, Bound::Unix(listener, file)))
+}
+
+/// The file of a Unix socket, removed at a clean end if it is still this process's own.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Bound under another name, restricted, then renamed: there is no moment in which everybody may
+    /// connect, and none in which a file left behind by a crash is gone and the new one not there.
+    fn bind(path: &Path) -> io::Result<(UnixListener, Self)> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}", std::process::id()));
+        let temporary = PathBuf::from(temporary);
+        let _ = fs::remove_file(&temporary);
+        let listener = UnixListener::bind(&temporary)?;
+        let restricted = fs::set_permissions(&temporary, fs::Permissions::from_mode(0o660))
+            .and_then(|()| fs::symlink_metadata(&temporary))
+            .and_then(|made| fs::rename(&temporary, path).map(|()| made));
+        match restricted {
+            Ok(made) => Ok((
+                listener,
+                Self {
+                    path: path.to_owned(),
+                    identity: (made.dev(), made.ino()),
+                },
+            )),
+            Err(error) => {
+                let _ = fs::remove_file(&temporary);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket file could not be removed");
+        }
+    }
+}
+
+impl Listener {
+    /// The bound address.
+    #[must_use]
+    pub fn local(&self) -> &Arc<Local> {
+        &self.local
+    }
+
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
+        let (socket, remote) = match &self.socket {
+            Bound::Tcp(listener) => {
+                let (stream, remote) = ready!(listener.poll_accept(cx))?;
+                prepare(&stream, self.vanished_after);
+                (Socket::Tcp(stream), Some(remote))
+            }
+            Bound::Unix(listener, _) => {
+                let (stream, _): (UnixStream, _) = ready!(listener.poll_accept(cx))?;
+                (Socket::Unix(stream), None)
+            }
+        };
+        let local = Arc::clone(&self.local);
+        Poll::Ready(Ok((socket, Peer { local, remote })))
+    }
+}
+
+/// No waiting for more to send, and a peer that acknowledges nothing is given up: a stream writes a
+/// keep-alive into the kernel's buffer every few seconds, so nothing but the kernel can notice.
+fn prepare(stream: &TcpStream, vanished_after: Duration) {
+    use rustix::net::sockopt;
+    let millis = u32::try_from(vanished_after.as_millis()).unwrap_or(u32::MAX);
+    // Neither can fail on a socket that is still open; on one that is not, reading says so.
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_tcp_user_timeout(stream, millis);
+}

@@ -1,0 +1,4 @@
+//! What natsway says about itself: logs, metrics and traces.
+
+pub mod logs;
+pub mod metrics;

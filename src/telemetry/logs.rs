@@ -1,0 +1,95 @@
+//! Log lines on standard output: JSON, one object a line, or text on a terminal.
+//!
+//! A line is a sentence and fields. It never holds a payload, a subject or a secret, and whatever a
+//! client can choose is escaped in both forms.
+
+mod json;
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::filter::Directive;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::{Log, LogFormat};
+
+/// A layer for lines on standard output, filtered by the configured level.
+#[must_use]
+pub fn layer(log: &Log) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let plain = tracing_subscriber::fmt::layer();
+    match is_json(log.format) {
+        true => plain
+            .event_format(json::Json)
+            .with_filter(filter(log))
+            .boxed(),
+        false => plain.with_filter(filter(log)).boxed(),
+    }
+}
+
+/// Writes log lines from here on, and logs panics as lines, too. Only the first call has an effect, as
+/// in a test binary that starts several.
+pub fn init(log: &Log) {
+    let _ = tracing_subscriber::registry().with(layer(log)).try_init();
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+fn is_json(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stdout().is_terminal(),
+    }
+}
+
+/// The configured level. The NATS client is held to warnings unless somebody names it: it writes a line
+/// for each message it drops, and for each attempt to connect.
+fn filter(log: &Log) -> EnvFilter {
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    if log.level.contains("async_nats") {
+        return filter;
+    }
+    filter.add_directive(quiet_client())
+}
+
+fn quiet_client() -> Directive {
+    "async_nats=warn".parse().expect("a legal directive")
+}
+
+/// The message of a panic may quote what a client sent, so it is a field, which is escaped.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    let payload = panic.payload();
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let thread = std::thread::current();
+    tracing::error!(
+        target: "natsway::panic",
+        location,
+        panic = message,
+        thread = thread.name(),
+        "a bug: please report it"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nats_client_is_quiet_unless_it_is_named() {
+        let log = |level: &str| Log {
+            level: level.to_owned(),
+            ..Log::default()
+        };
+        assert!(
+            filter(&log("debug"))
+                .to_string()
+                .contains("async_nats=warn")
+        );
+        let named = filter(&log("info,async_nats=debug")).to_string();
+        assert!(named.contains("async_nats=debug") && !named.contains("async_nats=warn"));
+    }
+}

@@ -1,0 +1,324 @@
+//! Every metric: its name, its labels, and the handles through which it is moved.
+//!
+//! Labels are closed sets: the route's name, the method, the class of the status, the code of a
+//! problem. Never a subject, a path, an address or anything else a client chooses. Handles are
+//! resolved when a route is built, so the hot path touches atomics and no map.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+mod text;
+
+/// A value that goes up and down.
+pub type Gauge = prometheus_client::metrics::gauge::Gauge;
+
+/// From half a millisecond, below which the network dominates, to the longest default `timeout_max`.
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Fixed label names with values that are known when a handle is resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Labels<const N: usize>(pub [(&'static str, Arc<str>); N]);
+
+impl<const N: usize> EncodeLabelSet for Labels<N> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, value) in &self.0 {
+            EncodeLabelSet::encode(&[(*name, value.as_ref())], encoder)?;
+        }
+        Ok(())
+    }
+}
+
+type Durations<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+/// The registry and all families.
+pub struct Metrics {
+    registry: Registry,
+    durations: Durations<3>,
+    in_flight: Family<Labels<1>, Gauge>,
+    waiting: Family<Labels<1>, Gauge>,
+    streams: Family<Labels<1>, Gauge>,
+    breaker: Family<Labels<1>, Gauge>,
+    problems: Family<Labels<3>, Counter>,
+    connections: Family<Labels<1>, Gauge>,
+    reloads: Family<Labels<1>, Counter>,
+    bodies: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers everything under its name.
+    #[must_use]
+    pub fn new() -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("natsway"),
+            durations: Family::new_with_constructor(histogram),
+            in_flight: Family::default(),
+            waiting: Family::default(),
+            streams: Family::default(),
+            breaker: Family::default(),
+            problems: Family::default(),
+            connections: Family::default(),
+            reloads: Family::default(),
+            bodies: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from a request's head to the head of its answer",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register(
+            "http_requests_in_flight",
+            "Requests whose answer has not begun",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "http_requests_waiting",
+            "Requests that wait for a place under the route's concurrency limit",
+            self.waiting.clone(),
+        );
+        registry.register("http_streams", "Open streams", self.streams.clone());
+        registry.register(
+            "http_breaker_open",
+            "1 while the route's circuit breaker is open",
+            self.breaker.clone(),
+        );
+        registry.register(
+            "http_problems",
+            "Problems answered, by code and by who failed",
+            self.problems.clone(),
+        );
+        registry.register(
+            "http_connections",
+            "Open connections",
+            self.connections.clone(),
+        );
+        registry.register_with_unit(
+            "http_bodies_held",
+            "Request bodies held under memory.bodies",
+            Unit::Bytes,
+            self.bodies.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Reloads of the configuration, by result",
+            self.reloads.clone(),
+        );
+        let version: (&str, &str) = ("version", env!("CARGO_PKG_VERSION"));
+        registry.register("build", "The running version", Info::new([version]));
+    }
+
+    /// The handles of one route.
+    #[must_use]
+    pub fn route(&self, name: &str, method: &str) -> RouteMetrics {
+        let route: Arc<str> = name.into();
+        let method: Arc<str> = method.into();
+        let own = Labels([("route", Arc::clone(&route))]);
+        RouteMetrics {
+            durations: CLASSES.map(|class| {
+                self.durations.get_or_create_owned(&Labels([
+                    ("route", Arc::clone(&route)),
+                    ("method", Arc::clone(&method)),
+                    ("status", class.into()),
+                ]))
+            }),
+            in_flight: self.in_flight.get_or_create_owned(&own),
+            waiting: self.waiting.get_or_create_owned(&own),
+            streams: self.streams.get_or_create_owned(&own),
+            breaker: self.breaker.get_or_create_owned(&own),
+            problems: ProblemCounters {
+                family: self.problems.clone(),
+                route,
+                counters: std::iter::repeat_with(OnceLock::new).take(SLOTS).collect(),
+            },
+        }
+    }
+
+    /// Open connections of a listener: `data` or `admin`.
+    #[must_use]
+    pub fn connections(&self, listener: &str) -> Gauge {
+        self.connections
+            .get_or_create_owned(&Labels([("listener", listener.into())]))
+    }
+
+    /// Bytes drawn from `memory.bodies`.
+    #[must_use]
+    pub fn bodies(&self) -> Gauge {
+        self.bodies.clone()
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, result: &str) {
+        self.reloads
+            .get_or_create_owned(&Labels([("result", result.into())]))
+            .inc();
+    }
+
+    /// Everything in the OpenMetrics text format.
+    #[must_use]
+    pub fn openmetrics(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        text
+    }
+
+    /// Everything in the older Prometheus text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        text::from_openmetrics(&self.openmetrics())
+    }
+}
+
+/// More than there are pairs of a code and a source.
+const SLOTS: usize = 256;
+
+/// The handles of one route.
+pub struct RouteMetrics {
+    durations: [Histogram; 5],
+    /// Requests whose answer has not begun.
+    pub in_flight: Gauge,
+    /// Requests that wait for a place.
+    pub waiting: Gauge,
+    /// Open streams.
+    pub streams: Gauge,
+    /// 1 while the breaker is open.
+    pub breaker: Gauge,
+    problems: ProblemCounters,
+}
+
+impl fmt::Debug for RouteMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteMetrics").finish_non_exhaustive()
+    }
+}
+
+impl RouteMetrics {
+    /// Counts an answer.
+    pub fn answered(&self, status: u16, took: Duration) {
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        self.durations[class].observe(took.as_secs_f64());
+    }
+
+    /// Counts a problem. `code` and `source` are the words in its body, `slot` a number that stands
+    /// for the pair, below 256.
+    pub fn problem(&self, slot: usize, code: &'static str, source: &'static str) {
+        self.problems.inc(slot, code, source);
+    }
+}
+
+/// A counter a pair of code and source, made when the first such problem is answered, so that a scrape
+/// shows what happened and not all that could.
+struct ProblemCounters {
+    family: Family<Labels<3>, Counter>,
+    route: Arc<str>,
+    counters: Box<[OnceLock<Counter>]>,
+}
+
+impl ProblemCounters {
+    fn inc(&self, slot: usize, code: &'static str, source: &'static str) {
+        let make = || {
+            self.family.get_or_create_owned(&Labels([
+                ("route", Arc::clone(&self.route)),
+                ("code", code.into()),
+                ("source", source.into()),
+            ]))
+        };
+        if let Some(counter) = self.counters.get(slot) {
+            counter.get_or_init(make).inc();
+        }
+    }
+}
+
+/// One more while it lives.
+#[derive(Debug)]
+pub struct GaugeGuard(Gauge);
+
+impl GaugeGuard {
+    /// Counts one.
+    #[must_use]
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_formats_name_a_counter_the_same() {
+        let metrics = Metrics::new();
+        let route = metrics.route("publish", "POST");
+        route.answered(204, Duration::from_millis(2));
+        route.problem(0, "overloaded", "bridge");
+        let sample = "natsway_http_problems_total{route=\"publish\",code=\"overloaded\",source=\"bridge\"} 1";
+        let openmetrics = metrics.openmetrics();
+        assert!(openmetrics.contains(sample), "{openmetrics}");
+        assert!(openmetrics.ends_with("# EOF\n"));
+        let text = metrics.text();
+        assert!(text.contains(sample), "{text}");
+        assert!(
+            text.contains("# TYPE natsway_http_problems_total counter"),
+            "{text}"
+        );
+        assert!(
+            text.contains("natsway_http_request_duration_seconds_bucket"),
+            "{text}"
+        );
+        assert!(!text.contains("# EOF"));
+    }
+
+    #[test]
+    fn a_problem_is_shown_only_after_it_happened() {
+        let metrics = Metrics::new();
+        let _route = metrics.route("publish", "POST");
+        assert!(!metrics.text().contains("overloaded"));
+    }
+
+    #[test]
+    fn a_guard_counts_while_it_lives() {
+        let gauge = Gauge::default();
+        let guard = GaugeGuard::new(&gauge);
+        assert_eq!(gauge.get(), 1);
+        drop(guard);
+        assert_eq!(gauge.get(), 0);
+    }
+}
