@@ -1,5 +1,7 @@
 //! What a link needs to know to connect.
 
+mod from_config;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 """Every values key is in the schema with a description and in the chart's README; nothing else is."""
 
+import json
 import os
 import unittest
 
@@ -11,6 +12,7 @@ from charts import each
 BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 # Handed over to natsway or Kubernetes as they are: their keys are described elsewhere.
 VERBATIM = "config"
+CONFIG = "natsway's own configuration, handed over word for word; see docs/configuration.md for its keys."
 
 
 def properties(node, path=()):
@@ -69,11 +71,23 @@ class Documented(unittest.TestCase):
         self.assertEqual([p for p, s in described.items() if not s.get("description")], [])
 
     @each
+    def test_the_configuration_is_checked_by_natsways_own_schema(self, chart, schema):
+        own = json.loads((charts.ROOT / "docs" / "natsway.schema.json").read_text())
+        # Of the dialect of the file that it stands in.
+        own.pop("$schema")
+        own["description"] = CONFIG
+        if os.environ.get("BLESS"):
+            schema["properties"][VERBATIM] = own
+            path = charts.CHARTS / chart / "values.schema.json"
+            path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+        self.assertEqual(schema["properties"][VERBATIM], own, "run with BLESS=1")
+
+    @each
     def test_our_own_maps_are_closed(self, _chart, schema):
         self.assertEqual(list(closed(schema)), [])
 
     @each
-    def test_readme_lists_them_all(self, chart, _schema):
+    def test_the_readme_lists_them_all(self, chart, _schema):
         readme = charts.CHARTS / chart / "README.md"
         text = readme.read_text()
         before, rest = text.split(BEGIN)

@@ -14,6 +14,10 @@ REFUSED = {
     "--set service.port=http": "port",
     "--set nats.auth.mode=jwt": "mode",
     "--set image.digest=sha256:abc": "digest",
+    # natsway's own configuration, by natsway's own schema
+    "--set config.nats.serverz[0]=nats://a": "serverz",
+    "--set config.shutdown.graze=1s": "graze",
+    "--set config.api.publish.confirm=maybe": "confirm",
     # more than one replica, acks served, no shared key
     "--set replicaCount=2": ACK,
     "--set autoscaling.enabled=true": ACK,
@@ -45,6 +49,7 @@ ACCEPTED = [
     "--set terminationGracePeriodSeconds=31",
 ]
 SIDECAR_REFUSED = {
+    "--set natsway-sidecar.config.nats.serverz[0]=nats://a": "serverz",
     "--set natsway-sidecar.admn=1": "admn",
     "--set natsway-sidecar.config.listen.data[0]=0.0.0.0:4280": "its own pod only",
     "--set natsway-sidecar.config.listen.admin=0.0.0.0:4281": "admin.podIP",

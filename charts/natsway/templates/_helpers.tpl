@@ -73,7 +73,7 @@ annotations:
 {{- define "natsway.dataPort" -}}
 {{- $tcp := "" }}
 {{- range .Values.config.listen.data }}
-{{- if and (not $tcp) (not (hasPrefix "unix:" .)) }}{{ $tcp = . }}{{ end }}
+{{- if and (not $tcp) (not (hasPrefix "unix:" (toString .))) }}{{ $tcp = toString . }}{{ end }}
 {{- end }}
 {{- include "natsway.reachablePort" (dict "address" $tcp "key" "config.listen.data") }}
 {{- end }}
@@ -88,7 +88,7 @@ annotations:
 {{- if or (hasPrefix "127." $address) (hasPrefix "localhost" $address) (hasPrefix "[::1]" $address) }}
 {{- fail (printf "%s is %s: a gateway is reached from other pods, use 0.0.0.0 or [::] with a port" .key $address) }}
 {{- end }}
-{{- $port := regexFind "[0-9]+$" $address }}
+{{- $port := regexFind ":[0-9]+$" $address | trimPrefix ":" }}
 {{- if or (not $port) (eq $port "0") }}
 {{- fail (printf "%s needs an address with a fixed port, such as 0.0.0.0:4280" .key) }}
 {{- end }}
