@@ -71,7 +71,7 @@ class Page {
   }
 
   async picture(name) {
-    if (process.env.SCREENSHOTS) await this.page.screenshot({ path: path.join(process.env.SCREENSHOTS, `${name}.png`) });
+    if (process.env.SCREENSHOTS) await this.page.screenshot({ path: path.join(process.env.SCREENSHOTS, `demo-${name}.png`) });
   }
 }
 
