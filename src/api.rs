@@ -5,3 +5,5 @@
 //! routes are the same verbs; what differs between them is data in the struct.
 
 pub mod jetstream;
+pub mod query;
+pub mod session;
