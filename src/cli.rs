@@ -15,16 +15,17 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Config, ConfigErrors, Sources};
 
 mod health;
+mod serve;
 mod yaml;
 
 /// Plain HTTP in front of NATS: publish, request, subscribe and JetStream without a client library.
 #[derive(Debug, Parser)]
-#[command(name = "natsway", version, arg_required_else_help = true)]
+#[command(name = "natsway", version)]
 struct Cli {
     #[command(flatten)]
     options: Options,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Args)]
@@ -42,10 +43,14 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve, until SIGTERM or SIGINT; what `natsway` alone does, too
+    Serve,
     /// Check the configuration and say everything that is wrong with it
     Check,
     /// Print the effective configuration, with secrets redacted
     Config(ConfigArgs),
+    /// Print the OpenAPI document of the endpoints and routes that are configured
+    Openapi,
     /// Ask a running natsway whether it is alive, for probes of containers
     Health(health::HealthArgs),
 }
@@ -106,7 +111,7 @@ pub fn run(
         listen,
         nats,
     };
-    let (code, message) = match dispatch(&cli.command, &sources) {
+    let (code, message) = match dispatch(&cli.command.unwrap_or(Command::Serve), sources) {
         End::Fine => return ExitCode::SUCCESS,
         End::Failed(message) => (1, message),
         End::Misused(message) => (2, message),
@@ -117,13 +122,13 @@ pub fn run(
     ExitCode::from(code)
 }
 
-fn dispatch(command: &Command, sources: &Sources) -> End {
+fn dispatch(command: &Command, sources: Sources) -> End {
     let result = match command {
-        Command::Check => sources
-            .load()
-            .map(|_| end_of_print("the configuration is good\n")),
-        Command::Config(what) => config_text(what, sources).map(|text| end_of_print(&text)),
-        Command::Health(what) => return health::ask(what, sources),
+        Command::Serve => return serve::serve(sources),
+        Command::Check => sources.load().map(|_| end_of_print("the configuration is good\n")),
+        Command::Config(what) => config_text(what, &sources).map(|text| end_of_print(&text)),
+        Command::Openapi => sources.load().map(serve::print_openapi),
+        Command::Health(what) => return health::ask(what, &sources),
     };
     result.unwrap_or_else(End::from)
 }
