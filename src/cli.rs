@@ -125,7 +125,9 @@ pub fn run(
 fn dispatch(command: &Command, sources: Sources) -> End {
     let result = match command {
         Command::Serve => return serve::serve(sources),
-        Command::Check => sources.load().map(|_| end_of_print("the configuration is good\n")),
+        Command::Check => sources
+            .load()
+            .map(|_| end_of_print("the configuration is good\n")),
         Command::Config(what) => config_text(what, &sources).map(|text| end_of_print(&text)),
         Command::Openapi => sources.load().map(serve::print_openapi),
         Command::Health(what) => return health::ask(what, &sources),

@@ -17,7 +17,8 @@ pub(super) fn serve(sources: Sources) -> End {
         Err(errors) => return errors.into(),
     };
     logs::init(&config.telemetry.log);
-    let outcome = runtime(config.runtime.workers).and_then(|runtime| runtime.block_on(live(config, sources)));
+    let outcome =
+        runtime(config.runtime.workers).and_then(|runtime| runtime.block_on(live(config, sources)));
     match outcome {
         Ok(Ending::Drained | Ending::GraceExpired) => End::Fine,
         Ok(Ending::Forced) => End::Failed(Ending::Forced.as_str().to_owned()),
@@ -27,8 +28,11 @@ pub(super) fn serve(sources: Sources) -> End {
 
 async fn live(config: Config, sources: Sources) -> Result<Ending, String> {
     // Before anything binds: a signal that comes while natsway starts must not be lost.
-    let signals = Signals::of_process().map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let app = App::build(config).await.map_err(|error| error.to_string())?;
+    let signals =
+        Signals::of_process().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let app = App::build(config)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(Box::pin(app.run(signals, Some(sources))).await)
 }
 
@@ -50,5 +54,9 @@ fn runtime(workers: Workers) -> Result<Runtime, String> {
     if let Workers::Count(count) = workers {
         builder.worker_threads(count.get());
     }
-    builder.enable_all().thread_name("natsway").build().map_err(|error| format!("cannot start threads: {error}"))
+    builder
+        .enable_all()
+        .thread_name("natsway")
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))
 }

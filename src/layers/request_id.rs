@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use tower::Layer;
@@ -123,6 +123,8 @@ fn render(response: &mut Response, id: &RequestId) {
     if let Some(problem) = response.extensions().get::<Problem>() {
         let body = problem.to_json(Some(id.as_str())).to_string();
         *response.body_mut() = Body::from(body);
+        // A router inside has already measured the empty body.
+        response.headers_mut().remove(CONTENT_LENGTH);
     }
 }
 
@@ -177,8 +179,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_becomes_json_with_the_id() {
-        let failing =
-            Verb::of_fn(|_| Box::pin(async { Problem::new(Code::Overloaded).into_response() }));
+        let failing = Verb::of_fn(|_| {
+            Box::pin(async {
+                let mut response = Problem::new(Code::Overloaded).into_response();
+                response.headers_mut().insert(CONTENT_LENGTH, 0.into());
+                response
+            })
+        });
         let stack = layer(Form::Stream).layer(failing);
         let request = Request::builder()
             .header(X_REQUEST_ID, "r-1")
@@ -186,6 +193,7 @@ mod tests {
             .unwrap();
         let response = stack.handle(request).await;
         assert_eq!(response.headers()[X_REQUEST_ID], "r-1");
+        assert!(!response.headers().contains_key(CONTENT_LENGTH));
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(response.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
         let body = axum::body::to_bytes(response.into_body(), 4096)

@@ -7,7 +7,6 @@ mod json;
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::filter::Directive;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -43,17 +42,17 @@ fn is_json(format: LogFormat) -> bool {
 }
 
 /// The configured level. The NATS client is held to warnings unless somebody names it: it writes a line
-/// for each message it drops, and for each attempt to connect.
+/// for each message it drops. What it says about connecting is left out, because natsway says that itself,
+/// once, and not for each of the attempts it makes for ever.
 fn filter(log: &Log) -> EnvFilter {
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     if log.level.contains("async_nats") {
         return filter;
     }
-    filter.add_directive(quiet_client())
-}
-
-fn quiet_client() -> Directive {
-    "async_nats=warn".parse().expect("a legal directive")
+    let quiet = ["async_nats=warn", "async_nats::connector=off"];
+    quiet.into_iter().fold(filter, |filter, directive| {
+        filter.add_directive(directive.parse().expect("a legal directive"))
+    })
 }
 
 /// The message of a panic may quote what a client sent, so it is a field, which is escaped.

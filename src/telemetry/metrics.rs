@@ -143,16 +143,14 @@ impl Metrics {
     #[must_use]
     pub fn route(&self, name: &str, method: &str) -> RouteMetrics {
         let route: Arc<str> = name.into();
-        let method: Arc<str> = method.into();
         let own = Labels([("route", Arc::clone(&route))]);
         RouteMetrics {
-            durations: CLASSES.map(|class| {
-                self.durations.get_or_create_owned(&Labels([
-                    ("route", Arc::clone(&route)),
-                    ("method", Arc::clone(&method)),
-                    ("status", class.into()),
-                ]))
-            }),
+            durations: DurationHandles {
+                family: self.durations.clone(),
+                route: Arc::clone(&route),
+                method: method.into(),
+                classes: [const { OnceLock::new() }; 5],
+            },
             in_flight: self.in_flight.get_or_create_owned(&own),
             waiting: self.waiting.get_or_create_owned(&own),
             streams: self.streams.get_or_create_owned(&own),
@@ -205,7 +203,7 @@ const SLOTS: usize = 256;
 
 /// The handles of one route.
 pub struct RouteMetrics {
-    durations: [Histogram; 5],
+    durations: DurationHandles,
     /// Requests whose answer has not begun.
     pub in_flight: Gauge,
     /// Requests that wait for a place.
@@ -227,13 +225,33 @@ impl RouteMetrics {
     /// Counts an answer.
     pub fn answered(&self, status: u16, took: Duration) {
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        self.durations[class].observe(took.as_secs_f64());
+        self.durations.of(class).observe(took.as_secs_f64());
     }
 
     /// Counts a problem. `code` and `source` are the words in its body, `slot` a number that stands
     /// for the pair, below 256.
     pub fn problem(&self, slot: usize, code: &'static str, source: &'static str) {
         self.problems.inc(slot, code, source);
+    }
+}
+
+/// A histogram a class of status, made when the first such answer is given: most routes have two.
+struct DurationHandles {
+    family: Durations<3>,
+    route: Arc<str>,
+    method: Arc<str>,
+    classes: [OnceLock<Histogram>; 5],
+}
+
+impl DurationHandles {
+    fn of(&self, class: usize) -> &Histogram {
+        self.classes[class].get_or_init(|| {
+            self.family.get_or_create_owned(&Labels([
+                ("route", Arc::clone(&self.route)),
+                ("method", Arc::clone(&self.method)),
+                ("status", CLASSES[class].into()),
+            ]))
+        })
     }
 }
 

@@ -155,7 +155,7 @@ async fn addresses(process: &Process, listeners: usize) -> (Vec<String>, String)
         let bound = |message: &str| -> Vec<String> {
             lines
                 .iter()
-                .filter(|line| member(line, "message") == Some(message))
+                .filter(|line| member(line, "msg") == Some(message))
                 .filter_map(|line| member(line, "address").map(str::to_owned))
                 .collect()
         };
