@@ -1,6 +1,6 @@
 # Everything a developer types. Each target says what is missing in one sentence.
 
-.PHONY: help run test test-browser test-matrix soak test-charts test-demo demo
+.PHONY: help run test test-browser test-matrix soak bench test-charts test-demo demo
 
 help:
 	@echo 'make run           nats-server and natsway, with three commands to try'
@@ -10,6 +10,7 @@ help:
 	@echo 'make test-matrix   the integration tests on every supported nats-server'
 	@echo 'make test-charts   the Helm charts and the plain YAML, rendered and checked'
 	@echo 'make test-demo     the demo, clicked through in Chromium (part of test-browser)'
+	@echo 'make bench         natsway against the limits it stands on'
 	@echo 'make soak          the fault and load tests, long'
 
 run:
@@ -26,6 +27,9 @@ test-matrix:
 
 soak:
 	@tools/soak
+
+bench:
+	@tools/bench
 
 test-charts:
 	@tools/test-charts

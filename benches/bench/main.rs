@@ -1,0 +1,52 @@
+//! `make bench`: natsway against the limits it stands on, in one run on one machine.
+//!
+//! Every server is a process of its own, so that its CPU can be read from `/proc`; the load comes
+//! from this process, which is the same for all, so ratios are fair where rates are not portable.
+//! Rounds are interleaved, and medians are shown.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a program for developers"
+)]
+
+mod cases;
+mod http_load;
+mod nats_load;
+mod process;
+mod report;
+mod servers;
+
+use std::time::Duration;
+
+fn main() {
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
+    match args.first().map(String::as_str) {
+        Some("serve-bare") => servers::bare(),
+        Some("serve-echo") => servers::echo(&args[1]),
+        Some("serve-naive-sse") => servers::naive_sse(&args[1]),
+        filter => measure(filter),
+    }
+}
+
+fn measure(filter: Option<&str>) {
+    let rounds = number("NATSWAY_BENCH_ROUNDS", 3);
+    let seconds = Duration::from_millis(number("NATSWAY_BENCH_MS", 2000));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let report = runtime.block_on(cases::run(filter, rounds, seconds));
+    println!("{report}");
+    report.write_json();
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}

@@ -1,0 +1,77 @@
+//! What natsway is held against, each in a process of its own.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::sse::{Event, Sse};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::StatusCode;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+async fn serve(router: Router) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    let listener =
+        axum::serve::ListenerExt::tap_io(listener, |stream| stream.set_nodelay(true).unwrap());
+    axum::serve(listener, router).await.unwrap();
+}
+
+/// The limit: a handler that reads the body and answers 202.
+pub(crate) fn bare() {
+    async fn handler(body: Bytes) -> StatusCode {
+        std::hint::black_box(body.len());
+        StatusCode::ACCEPTED
+    }
+    runtime().block_on(serve(
+        Router::new().route("/v1/publish/{subject}", post(handler)),
+    ));
+}
+
+/// A service that answers what it is asked.
+pub(crate) fn echo(nats: &str) {
+    runtime().block_on(async {
+        let client = async_nats::connect(nats).await.unwrap();
+        let mut requests = client.subscribe("bench.echo").await.unwrap();
+        client.flush().await.unwrap();
+        println!("ready");
+        while let Some(request) = requests.next().await {
+            if let Some(reply) = request.reply {
+                client.publish(reply, request.payload).await.unwrap();
+            }
+        }
+    });
+}
+
+/// The straightforward way: axum's `Sse` over one NATS subscription a reader.
+pub(crate) fn naive_sse(nats: &str) {
+    async fn handler(
+        State(client): State<async_nats::Client>,
+    ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+        let messages = client.subscribe("bench.sse").await.unwrap();
+        client.flush().await.unwrap();
+        let events = messages.map(|message| {
+            let text = String::from_utf8_lossy(&message.payload);
+            let data = serde_json::json!({"subject": message.subject.as_str(), "encoding": "text", "data": text});
+            Ok(Event::default().data(data.to_string()))
+        });
+        Sse::new(events)
+    }
+    runtime().block_on(async {
+        let client = async_nats::connect(nats).await.unwrap();
+        serve(
+            Router::new()
+                .route("/v1/subscribe/bench.sse", get(handler))
+                .with_state(client),
+        )
+        .await;
+    });
+}
