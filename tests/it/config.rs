@@ -7,14 +7,16 @@ use std::process::ExitStatus;
 use serde_json::Value;
 
 use crate::harness::bridge::{Bridge, Builder};
+use crate::harness::eventually::SOON;
+use crate::harness::nats::Nats;
 
-fn builder(args: &[&str]) -> Builder {
+fn builder_of(args: &[&str]) -> Builder {
     args.iter()
         .fold(Bridge::builder(), |builder, arg| builder.arg(arg))
 }
 
 async fn run(args: &[&str], yaml: &str) -> (ExitStatus, String) {
-    builder(args).yaml(yaml).run().await
+    builder_of(args).yaml(yaml).run().await
 }
 
 /// What Kubernetes puts into every pod beside a Service called natsway.
@@ -64,7 +66,7 @@ async fn the_effective_configuration_has_flags_and_environment_in_it_and_no_secr
         "--nats",
         "nats://u:hunter2@flag:4222",
     ];
-    let builder = builder(&args).yaml("nats: { connections: 2, name: file }");
+    let builder = builder_of(&args).yaml("nats: { connections: 2, name: file }");
     let (status, said) = builder.env("NATSWAY_NATS__NAME", "environment").run().await;
     assert_eq!(status.code(), Some(0), "{said}");
     let config: Value = serde_json::from_str(&said).expect("it is JSON");
@@ -102,7 +104,7 @@ async fn what_kubernetes_injects_changes_nothing() {
     let plain = run(&["config"], "").await;
     let beside_a_service = INJECTED
         .iter()
-        .fold(builder(&["config"]), |builder, (name, value)| {
+        .fold(builder_of(&["config"]), |builder, (name, value)| {
             builder.env(name, value)
         });
     assert_eq!(beside_a_service.run().await, plain);
@@ -151,11 +153,97 @@ async fn health_says_no_where_nobody_answers() {
     let unused =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let address = unused.expect("a free port").to_string();
-    let builder = builder(&["health"]).env("NATSWAY_LISTEN__ADMIN", &address);
+    let builder = builder_of(&["health"]).env("NATSWAY_LISTEN__ADMIN", &address);
     let (status, said) = builder.run().await;
     assert!(
         status.code() == Some(1) && said.contains(&address),
         "{said}"
+    );
+}
+
+#[tokio::test]
+async fn it_serves_beside_a_service_of_its_own_name_and_health_asks_it() {
+    let nats = Nats::start().await;
+    let builder = INJECTED
+        .iter()
+        .fold(Bridge::builder(), |builder, (name, value)| {
+            builder.env(name, value)
+        });
+    let bridge = builder.nats(&nats).start().await;
+    for args in [&["health"][..], &["health", "--ready"]] {
+        let (status, said) = builder_of(args)
+            .env("NATSWAY_LISTEN__ADMIN", bridge.admin())
+            .run()
+            .await;
+        assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{args:?}");
+    }
+    let url = format!("http://{}/nonsense", bridge.admin());
+    let (status, said) = run(&["health", "--url", &url], "").await;
+    assert!(
+        status.code() == Some(1) && said.contains("answers 404"),
+        "{said}"
+    );
+    bridge.sigterm();
+    assert_eq!(bridge.wait_exit(SOON).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn health_says_no_to_a_natsway_that_hangs() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    bridge.signal(libc::SIGSTOP);
+    let (status, said) = builder_of(&["health"])
+        .env("NATSWAY_LISTEN__ADMIN", bridge.admin())
+        .run()
+        .await;
+    bridge.signal(libc::SIGCONT);
+    assert_eq!(status.code(), Some(1), "{said}");
+}
+
+#[tokio::test]
+async fn a_health_probe_survives_a_damaged_configuration() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let yaml = format!("listen: {{ admin: \"{}\" }}\nnonsense: 1", bridge.admin());
+    let (status, said) = run(&["health"], &yaml).await;
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_ends_with_1_and_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let (status, said) = run(&["--listen", &address], "").await;
+    assert!(
+        status.code() == Some(1) && said.contains(&address),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_ends_with_2_before_anything_binds() {
+    let (status, said) = run(&["serve"], "http: { connections_max: 10 }").await;
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("http.connections_max: ") && !said.contains("listening"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn the_openapi_document_has_the_declared_routes() {
+    let yaml = "routes: [{ name: stock, match: { path: \"/stock/{sku}\" }, request: { subject: \"stock.{sku}\" } }]";
+    let (status, said) = run(&["openapi"], yaml).await;
+    assert_eq!(status.code(), Some(0), "{said}");
+    let document: Value = serde_json::from_str(&said).expect("it is JSON and nothing else");
+    assert!(
+        document["openapi"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3."))
+    );
+    assert!(
+        document["paths"]["/v1/openapi.json"].is_object(),
+        "{document:#}"
     );
 }
 
