@@ -30,10 +30,15 @@ impl Python {
     pub(crate) async fn start(nats: &Nats, body: &str) -> Self {
         let indented: Vec<String> = body.lines().map(|line| format!("    {line}")).collect();
         let script = format!("{PRELUDE}{}\nasyncio.run(main())\n", indented.join("\n"));
+        Self::run(nats, &script).await
+    }
+
+    /// Runs a whole program, with the URL of NATS as its argument, and waits for its line `ready`.
+    pub(crate) async fn run(nats: &Nats, script: &str) -> Self {
         let mut command = Command::new("python3");
         command
             .env("PYTHONPATH", packages())
-            .args(["-c", &script, &nats.url()]);
+            .args(["-c", script, &nats.url()]);
         let python = Self {
             process: Process::start("python3", command, Output::default()),
         };
