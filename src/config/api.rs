@@ -262,7 +262,7 @@ pub struct Subscribe {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub timeout_max: Duration,
-    /// How many streams may be opening at once, and how many may wait for that.
+    /// How many streams may be open; one more is answered 503. None waits, whatever `queue` says: nobody knows when a place will be free.
     pub concurrency: Concurrency,
     /// How many in a span of time. Without a limit by default: what is too much depends on who calls.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -287,7 +287,7 @@ impl Default for Subscribe {
             subjects: Subjects::default(),
             timeout: SECOND * 10,
             timeout_max: SECOND * 60,
-            concurrency: Concurrency::new(1024, 10_000),
+            concurrency: Concurrency::new(10_000, 0),
             rate: None,
             breaker: None,
             when_disconnected: WhenDisconnected::Wait,

@@ -166,7 +166,8 @@ impl<N: Handle> Handle for Admission<N> {
     }
 }
 
-/// The layer of the streaming stack: the process-wide number of streams, too.
+/// The layer of the streaming stack: the process-wide number of streams, too. Nobody queues here: a place
+/// is free when another's stream ends, and nobody knows when that is.
 pub fn stream_layer<N: Handle>(
     limits: Concurrency,
     waiting: Gauge,
@@ -175,7 +176,7 @@ pub fn stream_layer<N: Handle>(
 ) -> impl Layer<N, Service = StreamAdmission<N>> {
     tower::layer::layer_fn(move |next| StreamAdmission {
         next,
-        places: Places::new(limits, waiting.clone()),
+        places: Places::new(Concurrency { queue: 0, ..limits }, waiting.clone()),
         slots: Arc::clone(&slots),
         open: open.clone(),
     })
@@ -204,10 +205,10 @@ impl<N: Handle> Handle for StreamAdmission<N> {
 
 impl<N> StreamAdmission<N> {
     async fn enter(&self, deadline: Deadline) -> Result<StreamPermit, Problem> {
-        let place = self.places.enter(deadline.at).await?;
         let slot = self.slots.take().ok_or_else(|| {
             Problem::new(Code::TooManyStreams).limit(self.slots.max.load(Ordering::Relaxed))
         })?;
+        let place = self.places.enter(deadline.at).await?;
         Ok(StreamPermit(Arc::new(StreamHold {
             _place: place,
             _slot: slot,

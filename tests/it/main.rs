@@ -9,6 +9,7 @@
     reason = "a helper of a test fails as a test does"
 )]
 
+mod admin;
 mod browser;
 mod config;
 mod harness;
@@ -16,3 +17,4 @@ mod layering;
 mod permissions;
 mod policy_vectors;
 mod serial;
+mod server;
