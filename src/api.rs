@@ -5,5 +5,11 @@
 //! routes are the same verbs; what differs between them is data in the struct.
 
 pub mod jetstream;
+pub mod ndjson;
+pub mod notice;
 pub mod query;
 pub mod session;
+pub mod sse;
+pub mod stream_body;
+pub mod subscribe;
+pub mod websocket;

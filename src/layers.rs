@@ -19,6 +19,7 @@ mod held;
 pub mod memory;
 pub mod panic;
 pub mod peer;
+mod problem_event;
 pub mod rate;
 pub mod request_id;
 

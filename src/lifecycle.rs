@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -235,6 +235,11 @@ impl Drain {
     /// Resolves when streams are to end with reason `draining`.
     pub async fn draining(&self) {
         self.inner.draining.cancelled().await;
+    }
+
+    /// The same for something that is kept, such as a stream's body.
+    pub fn draining_owned(&self) -> WaitForCancellationFutureOwned {
+        self.inner.draining.clone().cancelled_owned()
     }
 
     /// Resolves when whatever still waits is to be answered 503.

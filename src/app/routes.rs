@@ -1,5 +1,7 @@
 //! Every route there is: the built-in verbs, then the declared ones.
 
+mod streams;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub(super) fn build(context: &Context<'_>, shared: &Shared) -> Result<Built, Rou
     if context.config.api.openapi {
         routes.push(openapi(page.clone()));
     }
+    routes.extend(streams::routes(context));
     let built = Built::new(routes, shared)?;
     page.write(built.openapi().to_string());
     Ok(built)

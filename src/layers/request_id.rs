@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use tower::Layer;
 
-use super::Handle;
+use super::{Handle, problem_event};
 use crate::problem::Problem;
 
 /// The name of the header.
@@ -111,16 +111,20 @@ impl<N: Handle> Handle for WithRequestId<N> {
     async fn handle(&self, mut request: Request) -> Response {
         let id = RequestId::of(request.headers());
         request.extensions_mut().insert(id.clone());
+        let as_event = self.form == Form::Stream && problem_event::is_wanted(&request);
         let mut response = self.next.handle(request).await;
-        render(&mut response, &id);
+        render(&mut response, &id, as_event);
         finish(&mut response, self.form);
         response.headers_mut().insert(X_REQUEST_ID, id.0);
         response
     }
 }
 
-fn render(response: &mut Response, id: &RequestId) {
-    if let Some(problem) = response.extensions().get::<Problem>() {
+fn render(response: &mut Response, id: &RequestId, as_event: bool) {
+    if let Some(problem) = response.extensions().get::<Problem>().cloned() {
+        if as_event && problem_event::render(response, &problem, id) {
+            return;
+        }
         let body = problem.to_json(Some(id.as_str())).to_string();
         *response.body_mut() = Body::from(body);
         // A router inside has already measured the empty body.

@@ -18,3 +18,4 @@ mod permissions;
 mod policy_vectors;
 mod serial;
 mod server;
+mod subscribe;

@@ -51,6 +51,9 @@ pub enum Event {
 
 /// How many messages a reader takes out of the ring at once: enough to fill a write.
 const TAKE_MAX: usize = 64;
+/// And how many bytes: what was taken is not counted in the ring any more, and a reader that stops
+/// reading holds it.
+const TAKE_BYTES: usize = 16 * 1024;
 
 /// One reader of a subject. Dropping it leaves; the last to leave ends the NATS subscription.
 #[derive(Debug)]
@@ -109,7 +112,8 @@ impl Reader {
 
     fn take(&mut self, wait: Option<&Context<'_>>) {
         let mut ring = self.topic.ring.lock();
-        while self.taken.len() < TAKE_MAX {
+        let mut bytes = 0;
+        while self.taken.len() < TAKE_MAX && bytes < TAKE_BYTES {
             let event = match ring.next(self.seat) {
                 Found::Lost(lost) => {
                     self.topic.stats.count_dropped(lost);
@@ -118,7 +122,10 @@ impl Reader {
                         reason: GapReason::SlowClient,
                     }
                 }
-                Found::Slot(Slot::Message(delivery)) => Event::Message(delivery),
+                Found::Slot(Slot::Message(delivery)) => {
+                    bytes += delivery.counted_bytes();
+                    Event::Message(delivery)
+                }
                 Found::Slot(Slot::Gap(reason)) => Event::Gap {
                     dropped: None,
                     reason,

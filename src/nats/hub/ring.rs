@@ -27,6 +27,10 @@ pub(super) enum Slot {
     Gap(GapReason),
 }
 
+/// What a message takes of the process's budget, in multiples of its bytes: readers share an encoded
+/// form of it, which is at least as long.
+const WITH_ENCODED_FORM: usize = 2;
+
 impl Slot {
     fn bytes(&self) -> usize {
         match self {
@@ -62,6 +66,9 @@ pub(super) struct Ring {
     seats: Vec<Option<Seat>>,
     free: Vec<usize>,
     readers: usize,
+    /// Readers with nothing more to read. When these are all, nothing need be kept: what everybody has
+    /// read would take memory away from subjects that somebody still has to read.
+    caught_up: usize,
 }
 
 impl Ring {
@@ -75,6 +82,7 @@ impl Ring {
             seats: Vec::new(),
             free: Vec::new(),
             readers: 0,
+            caught_up: 0,
         }
     }
 
@@ -90,6 +98,7 @@ impl Ring {
             waker: None,
         };
         self.readers += 1;
+        self.caught_up += 1;
         if let Some(index) = self.free.pop() {
             self.seats[index] = Some(seat);
             return index;
@@ -100,22 +109,27 @@ impl Ring {
 
     /// Gives a seat back; true if nobody is left.
     pub(super) fn leave(&mut self, seat: usize) -> bool {
-        self.seats[seat] = None;
+        let left = self.seats[seat].take();
         self.free.push(seat);
         self.readers -= 1;
+        if left.is_some_and(|left| left.cursor == self.end()) {
+            self.caught_up -= 1;
+        }
+        self.drop_what_nobody_needs();
         self.readers == 0
     }
 
     /// Adds at the end, and lets go of the oldest until the limits hold.
     pub(super) fn push(&mut self, slot: Slot) {
         let bytes = slot.bytes();
+        self.caught_up = 0;
         if self.is_over(bytes) {
             self.drop_what_all_have_read();
         }
         while !self.slots.is_empty() && self.is_over(bytes) {
             self.drop_oldest();
         }
-        while !self.budget.take(bytes) {
+        while !self.budget.take(bytes * WITH_ENCODED_FORM) {
             if self.slots.is_empty() {
                 // Not even one message is left for us: it is lost like one that fell off.
                 self.first += 1;
@@ -146,6 +160,9 @@ impl Ring {
         if seat.cursor < first {
             let lost = first - seat.cursor;
             seat.cursor = first;
+            if first == end {
+                self.caught_up += 1;
+            }
             return Found::Lost(lost);
         }
         if seat.cursor == end {
@@ -153,10 +170,13 @@ impl Ring {
         }
         let index = usize::try_from(seat.cursor - first).unwrap_or(usize::MAX);
         seat.cursor += 1;
-        self.slots
-            .get(index)
-            .cloned()
-            .map_or(Found::Nothing, Found::Slot)
+        let is_last = seat.cursor == end;
+        let found = self.slots.get(index).cloned();
+        if is_last {
+            self.caught_up += 1;
+            self.drop_what_nobody_needs();
+        }
+        found.map_or(Found::Nothing, Found::Slot)
     }
 
     /// Wants to be woken when there is more.
@@ -181,7 +201,16 @@ impl Ring {
         if let Some(slot) = self.slots.pop_front() {
             self.first += 1;
             self.bytes -= slot.bytes();
-            self.budget.give_back(slot.bytes());
+            self.budget.give_back(slot.bytes() * WITH_ENCODED_FORM);
+        }
+    }
+
+    fn drop_what_nobody_needs(&mut self) {
+        if self.caught_up == self.readers {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.budget.give_back(bytes * WITH_ENCODED_FORM);
+            self.first += self.slots.len() as u64;
+            self.slots.clear();
         }
     }
 
@@ -202,7 +231,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        self.budget.give_back(self.bytes * WITH_ENCODED_FORM);
     }
 }
 
@@ -270,7 +299,55 @@ mod tests {
         assert_eq!(budget.used(), 0);
     }
 
+    #[test]
+    fn what_everybody_has_read_takes_no_memory() {
+        let budget = Budget::new(10_000);
+        let limits = Buffer {
+            messages: 100,
+            bytes: 1 << 20,
+        };
+        let mut ring = Ring::new(limits, Arc::clone(&budget));
+        let (one, two) = (ring.sit_first(), ring.sit().unwrap());
+        for _ in 0..3 {
+            ring.push(message(1000));
+        }
+        while matches!(ring.next(one), Found::Slot(_)) {}
+        assert!(budget.used() > 3000);
+        for _ in 0..3 {
+            assert!(matches!(ring.next(two), Found::Slot(_)));
+        }
+        assert_eq!(budget.used(), 0);
+        ring.push(message(1000));
+        assert!(matches!(ring.next(one), Found::Slot(_)));
+        assert!(budget.used() > 0);
+        assert!(!ring.leave(two));
+        assert_eq!(budget.used(), 0);
+        ring.push(message(10_001));
+        assert!(matches!(ring.next(one), Found::Lost(1)));
+        assert!(matches!(ring.next(one), Found::Nothing));
+    }
+
     proptest! {
+        #[test]
+        fn nobody_misses_what_another_has_read(steps in prop::collection::vec((0usize..3, 0usize..4, 0usize..300), 1..200)) {
+            let mut ring = ring(8, 4096);
+            let seats = [ring.sit_first(), ring.sit().unwrap(), ring.sit().unwrap()];
+            let (mut pushed, mut seen) = (0u64, [0u64; 3]);
+            let mut read = |ring: &mut Ring, who: usize| match ring.next(seats[who]) {
+                Found::Lost(lost) => { seen[who] += lost; true }
+                Found::Slot(_) => { seen[who] += 1; true }
+                Found::Nothing => false,
+            };
+            for (who, reads, bytes) in steps {
+                ring.push(message(bytes));
+                pushed += 1;
+                for _ in 0..reads { read(&mut ring, who); }
+            }
+            for who in 0..3 { while read(&mut ring, who) {} }
+            prop_assert_eq!(seen, [pushed; 3]);
+            prop_assert_eq!(ring.budget.used(), 0);
+        }
+
         #[test]
         fn read_and_lost_add_up_to_what_was_pushed(steps in prop::collection::vec((0usize..4, 0usize..300), 1..200)) {
             let mut ring = ring(8, 4096);

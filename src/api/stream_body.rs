@@ -1,0 +1,318 @@
+//! The body of a stream: pulled by the connection only as fast as its client reads.
+//!
+//! Nothing is queued here. What waits for a slow client waits in the ring of its subject, where a
+//! limit holds it; here lies at most one chunk on its way to the socket.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::notice::{EndReason, Notice};
+use super::{ndjson, sse};
+use crate::lifecycle::Drain;
+
+/// What is ready goes out in chunks of this size: many small messages in one write, and no more than
+/// this held for a client that has stopped reading. hyper holds as much again.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// One thing that comes out of a [`Feed`].
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// A message, encoded for the stream's form.
+    Message(Bytes),
+    /// A gap or the end.
+    Notice(Notice),
+}
+
+/// Where a stream comes from.
+pub trait Feed: Send + Unpin + 'static {
+    /// The next item, or the task is woken when there is one. Not called after an end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item>;
+
+    /// Appends what the stream begins with.
+    fn write_first(&mut self, _out: &mut Vec<u8>) {}
+
+    /// Appends the sign of life of a silent stream.
+    fn write_keep_alive(&mut self, form: Form, out: &mut Vec<u8>) {
+        form.write_keep_alive(out);
+    }
+}
+
+/// A form of an HTTP answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Server-sent events.
+    Sse,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+impl Form {
+    /// The media type.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Sse => sse::CONTENT_TYPE,
+            Self::Ndjson => ndjson::CONTENT_TYPE,
+        }
+    }
+
+    /// Appends a sign of life.
+    pub fn write_keep_alive(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Sse => sse::write_keep_alive(out),
+            Self::Ndjson => ndjson::write_keep_alive(out),
+        }
+    }
+
+    fn write_notice(self, notice: &Notice, out: &mut Vec<u8>) {
+        match self {
+            Self::Sse => sse::write_notice(notice, out),
+            Self::Ndjson => ndjson::write_notice(notice, out),
+        }
+    }
+}
+
+/// What all streams have in common.
+#[derive(Clone, Debug)]
+pub struct Lifetimes {
+    /// How often a silent stream gives a sign of life.
+    pub keep_alive: Duration,
+    /// How long a stream may last.
+    pub max_age: Option<Duration>,
+    /// When all streams end.
+    pub drain: Drain,
+}
+
+impl Lifetimes {
+    /// The clock of one stream, from now on.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        let now = Instant::now();
+        let ends = self.max_age.map(|age| now + jittered(age));
+        Clock {
+            sleep: sleep_until(next_tick(now + self.keep_alive, ends)),
+            draining: self.drain.draining_owned(),
+            quiet_since: now,
+            keep_alive: self.keep_alive,
+            ends,
+        }
+    }
+}
+
+/// A little less than the age, so that streams opened together do not end together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(rand::random_range(0.8..=1.0))
+}
+
+fn next_tick(sign_of_life: Instant, ends: Option<Instant>) -> Instant {
+    ends.map_or(sign_of_life, |ends| ends.min(sign_of_life))
+}
+
+/// What a stream's clock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tick {
+    /// It was silent for too long.
+    KeepAlive,
+    /// It must end.
+    End(EndReason),
+}
+
+pin_project! {
+    /// The clock of one stream: a single timer, which is not moved by every write but looks, when it
+    /// fires, how long it has really been silent.
+    pub struct Clock {
+        #[pin]
+        sleep: Sleep,
+        #[pin]
+        draining: WaitForCancellationFutureOwned,
+        quiet_since: Instant,
+        keep_alive: Duration,
+        ends: Option<Instant>,
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clock").finish_non_exhaustive()
+    }
+}
+
+impl Clock {
+    /// Says that something was written.
+    pub fn wrote(self: Pin<&mut Self>) {
+        *self.project().quiet_since = Instant::now();
+    }
+
+    /// The next tick.
+    pub fn poll_tick(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Tick> {
+        let mut this = self.project();
+        if this.draining.poll(cx).is_ready() {
+            return Poll::Ready(Tick::End(EndReason::Draining));
+        }
+        loop {
+            ready!(this.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            if this.ends.is_some_and(|ends| ends <= now) {
+                return Poll::Ready(Tick::End(EndReason::MaxAge));
+            }
+            let is_silent = *this.quiet_since + *this.keep_alive <= now;
+            if is_silent {
+                *this.quiet_since = now;
+            }
+            let next = next_tick(*this.quiet_since + *this.keep_alive, *this.ends);
+            this.sleep.as_mut().reset(next);
+            if is_silent {
+                return Poll::Ready(Tick::KeepAlive);
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// The body: items of a feed in a form, until the end.
+    pub struct StreamBody<F> {
+        feed: F,
+        form: Form,
+        #[pin]
+        clock: Clock,
+        begun: bool,
+        ended: bool,
+        next: Option<Item>,
+    }
+}
+
+impl<F> std::fmt::Debug for StreamBody<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamBody").finish_non_exhaustive()
+    }
+}
+
+impl<F: Feed> StreamBody<F> {
+    /// A body that begins now.
+    #[must_use]
+    pub fn new(feed: F, form: Form, lifetimes: &Lifetimes) -> Self {
+        Self {
+            feed,
+            form,
+            clock: lifetimes.clock(),
+            begun: false,
+            ended: false,
+            next: None,
+        }
+    }
+
+    fn poll_chunk(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut this = self.project();
+        if *this.ended {
+            return Poll::Ready(None);
+        }
+        let mut chunk = Chunk::default();
+        if !std::mem::replace(this.begun, true) {
+            this.feed.write_first(chunk.writer());
+        }
+        // Once a chunk, whatever is ready: a stream that is never silent must end, too.
+        let mut is_silent = false;
+        while let Poll::Ready(tick) = this.clock.as_mut().poll_tick(cx) {
+            match tick {
+                Tick::KeepAlive => is_silent = true,
+                Tick::End(reason) => {
+                    *this.next = Some(Item::Notice(Notice::End(reason)));
+                    break;
+                }
+            }
+        }
+        while !*this.ended && chunk.len() < CHUNK_BYTES {
+            let item = match this.next.take() {
+                Some(item) => item,
+                None => match this.feed.poll_next(cx) {
+                    Poll::Ready(item) => item,
+                    Poll::Pending => break,
+                },
+            };
+            match item {
+                Item::Message(message) if !chunk.takes(message.len()) => {
+                    *this.next = Some(Item::Message(message));
+                    break;
+                }
+                Item::Message(message) => chunk.push(message),
+                Item::Notice(notice) => {
+                    *this.ended = matches!(notice, Notice::End(_));
+                    this.form.write_notice(&notice, chunk.writer());
+                }
+            }
+        }
+        if chunk.len() == 0 && is_silent {
+            this.feed.write_keep_alive(*this.form, chunk.writer());
+        }
+        if chunk.len() == 0 {
+            return Poll::Pending;
+        }
+        this.clock.wrote();
+        Poll::Ready(Some(chunk.finish()))
+    }
+}
+
+/// What goes out in one write.
+#[derive(Default)]
+struct Chunk {
+    /// A message that is alone so far goes out as it lies in the ring, for all readers.
+    alone: Option<Bytes>,
+    gathered: Vec<u8>,
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        self.alone.as_ref().map_or(self.gathered.len(), Bytes::len)
+    }
+
+    fn takes(&self, more_bytes: usize) -> bool {
+        self.len() == 0 || self.len() + more_bytes <= CHUNK_BYTES
+    }
+
+    fn push(&mut self, message: Bytes) {
+        if self.len() == 0 {
+            self.alone = Some(message);
+        } else {
+            self.writer().extend_from_slice(&message);
+        }
+    }
+
+    fn writer(&mut self) -> &mut Vec<u8> {
+        if let Some(alone) = self.alone.take() {
+            self.gathered.extend_from_slice(&alone);
+        }
+        &mut self.gathered
+    }
+
+    fn finish(self) -> Bytes {
+        self.alone.unwrap_or_else(|| self.gathered.into())
+    }
+}
+
+impl<F: Feed> http_body::Body for StreamBody<F> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.poll_chunk(cx)
+            .map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! The stream over a WebSocket, and what every WebSocket has in common.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::FromRequestParts as _;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::request::Parts;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::notice::{CLOSE_GAP, EndReason, Notice};
+use super::stream_body::{Clock, Feed, Item, Lifetimes, Tick};
+use crate::layers::admission::StreamPermit;
+use crate::lifecycle::Drain;
+use crate::problem::{Code, Problem};
+
+/// What is ready goes out together in writes of this size.
+const WRITE_BYTES: usize = 16 * 1024;
+/// Reads are small: a subscriber sends pongs, and the buffer is held for as long as the socket.
+const READ_BYTES: usize = 4 * 1024;
+/// What a subscriber sends is ignored, and not worth more memory than this.
+const IGNORED_BYTES: usize = 64 * 1024;
+/// How long the client may take to answer a close.
+const CLOSING: Duration = Duration::from_secs(1);
+
+const CLOSE_PROTOCOL: u16 = 1002;
+const CLOSE_TOO_BIG: u16 = 1009;
+
+/// A request that wants to become a WebSocket.
+pub struct Upgrade {
+    upgrade: WebSocketUpgrade,
+    permit: Option<StreamPermit>,
+}
+
+impl std::fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upgrade").finish_non_exhaustive()
+    }
+}
+
+impl Upgrade {
+    /// Reads the handshake.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub async fn of(parts: &mut Parts) -> Result<Self, Problem> {
+        let permit = parts.extensions.get().cloned();
+        let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
+        let upgrade = upgrade.map_err(|rejection| {
+            Problem::new(Code::InvalidHeader)
+                .detail(format!("no WebSocket handshake: {}", rejection.body_text()))
+        })?;
+        Ok(Self { upgrade, permit })
+    }
+
+    /// Chooses a subprotocol, where the client offers it.
+    #[must_use]
+    pub fn protocol(mut self, name: &'static str) -> Self {
+        self.upgrade = self.upgrade.protocols([name]);
+        self
+    }
+
+    /// The answer that turns the connection into a stream of `feed`.
+    pub fn stream(self, feed: impl Feed, raw: bool, lifetimes: &Lifetimes) -> Response {
+        let clock = lifetimes.clock();
+        self.accept(IGNORED_BYTES, lifetimes, move |socket| {
+            stream(socket, feed, raw, clock)
+        })
+    }
+
+    /// The answer that turns the connection into a WebSocket for `serve`. Its task ends with the
+    /// connection, and the shutdown waits for that.
+    pub fn accept<F>(
+        self,
+        message_max: usize,
+        lifetimes: &Lifetimes,
+        serve: impl FnOnce(Socket) -> F + Send + 'static,
+    ) -> Response
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let lifetimes = lifetimes.clone();
+        let permit = self.permit;
+        self.upgrade
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(WRITE_BYTES)
+            .max_frame_size(message_max)
+            .max_message_size(message_max)
+            .on_upgrade(move |socket| async move {
+                serve(Socket::new(socket, &lifetimes)).await;
+                drop(permit);
+            })
+    }
+}
+
+/// The client is gone, or takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// An open WebSocket.
+pub struct Socket {
+    inner: WebSocket,
+    drain: Drain,
+    stall: Duration,
+    is_dirty: bool,
+    awaits_pong: bool,
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Socket").finish_non_exhaustive()
+    }
+}
+
+/// What comes in.
+#[derive(Debug)]
+pub enum Received {
+    /// A text frame.
+    Text(Utf8Bytes),
+    /// A binary frame.
+    Binary,
+    /// Nothing more: the client closed, vanished or broke the protocol.
+    End(Option<u16>),
+}
+
+impl Socket {
+    fn new(inner: WebSocket, lifetimes: &Lifetimes) -> Self {
+        Self {
+            inner,
+            drain: lifetimes.drain.clone(),
+            stall: lifetimes.keep_alive * 2,
+            is_dirty: false,
+            awaits_pong: false,
+        }
+    }
+
+    /// The next frame that is more than a sign of life.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        loop {
+            let frame = std::task::ready!(self.inner.poll_next_unpin(cx));
+            self.awaits_pong = false;
+            return Poll::Ready(match frame {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Text(text))) => Received::Text(text),
+                Some(Ok(Message::Binary(_))) => Received::Binary,
+                Some(Ok(Message::Close(_))) | None => Received::End(None),
+                Some(Err(error)) => Received::End(close_code(error)),
+            });
+        }
+    }
+
+    /// Sends a text frame with what is there; it goes out with the next [`Self::flush`], or earlier.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub async fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
+        let message = match Utf8Bytes::try_from(bytes.clone()) {
+            Ok(text) => Message::Text(text),
+            Err(_) => Message::Binary(bytes),
+        };
+        self.feed(message).await
+    }
+
+    async fn feed(&mut self, message: Message) -> Result<(), Gone> {
+        self.is_dirty = true;
+        let feeding = self.inner.feed(message);
+        in_time(feeding, self.stall, &self.drain).await
+    }
+
+    /// Writes what was sent.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub async fn flush(&mut self) -> Result<(), Gone> {
+        if !std::mem::take(&mut self.is_dirty) {
+            return Ok(());
+        }
+        in_time(self.inner.flush(), self.stall, &self.drain).await
+    }
+
+    /// Asks for a sign of life.
+    ///
+    /// # Errors
+    /// When the last one that was asked for did not come.
+    pub async fn ping(&mut self) -> Result<(), Gone> {
+        if std::mem::replace(&mut self.awaits_pong, true) {
+            return Err(Gone);
+        }
+        self.feed(Message::Ping(Bytes::new())).await?;
+        self.flush().await
+    }
+
+    /// Says why it ends, and lets the client read it.
+    pub async fn close(mut self, code: u16, reason: &'static str) {
+        let frame = CloseFrame {
+            code,
+            reason: Utf8Bytes::from_static(reason),
+        };
+        let closing = async {
+            self.inner.feed(Message::Close(Some(frame))).await?;
+            self.inner.flush().await?;
+            // A socket that is dropped with unread bytes is reset, and takes the frame with it.
+            while self.inner.recv().await.is_some_and(|frame| frame.is_ok()) {}
+            Ok::<_, axum::Error>(())
+        };
+        let _as_far_as_possible = timeout(CLOSING, closing).await;
+    }
+
+    /// Ends what the client ended, with a code where it broke the protocol.
+    pub async fn end(mut self, code: Option<u16>) {
+        match code {
+            Some(CLOSE_TOO_BIG) => self.close(CLOSE_TOO_BIG, "too big").await,
+            Some(code) => self.close(code, "protocol error").await,
+            // The answer to a close frame waits to be written.
+            None => {
+                let _as_far_as_possible = timeout(CLOSING, self.inner.flush()).await;
+            }
+        }
+    }
+}
+
+/// A write that must go on: a client that takes nothing for two keep-alives has vanished, and a
+/// shutdown does not wait for it.
+async fn in_time<E>(
+    write: impl Future<Output = Result<(), E>>,
+    stall: Duration,
+    drain: &Drain,
+) -> Result<(), Gone> {
+    let mut write = pin!(write);
+    if let Poll::Ready(written) = futures_util::poll!(write.as_mut()) {
+        return written.map_err(|_| Gone);
+    }
+    let stalled = Instant::now() + stall;
+    let written = tokio::select! {
+        written = timeout_at(stalled, write.as_mut()) => written,
+        () = drain.draining() => timeout(CLOSING, write.as_mut()).await,
+    };
+    match written {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Gone),
+    }
+}
+
+/// The code for what a client did wrong; none where the connection is simply lost.
+fn close_code(error: axum::Error) -> Option<u16> {
+    use tungstenite::Error;
+    let error = error.into_inner().downcast::<Error>().ok()?;
+    match *error {
+        Error::Capacity(_) => Some(CLOSE_TOO_BIG),
+        Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) | Error::Utf8(_) => Some(CLOSE_PROTOCOL),
+        _ => None,
+    }
+}
+
+enum Step {
+    Tick(Tick),
+    Received(Received),
+    Item(Item),
+}
+
+fn poll_step<F: Feed>(
+    socket: &mut Socket,
+    feed: &mut F,
+    clock: Pin<&mut Clock>,
+    cx: &mut Context<'_>,
+) -> Poll<Step> {
+    if let Poll::Ready(tick) = clock.poll_tick(cx) {
+        return Poll::Ready(Step::Tick(tick));
+    }
+    if let Poll::Ready(received) = socket.poll_receive(cx) {
+        return Poll::Ready(Step::Received(received));
+    }
+    feed.poll_next(cx).map(Step::Item)
+}
+
+/// Sends what the feed has until one side ends.
+async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, clock: Clock) {
+    let mut clock = pin!(clock);
+    loop {
+        let mut step =
+            poll_fn(|cx| Poll::Ready(poll_step(&mut socket, &mut feed, clock.as_mut(), cx))).await;
+        if step.is_pending() {
+            if socket.flush().await.is_err() {
+                return;
+            }
+            let next = poll_fn(|cx| poll_step(&mut socket, &mut feed, clock.as_mut(), cx));
+            step = Poll::Ready(next.await);
+        }
+        let Poll::Ready(step) = step else { return };
+        let sent = match step {
+            Step::Tick(Tick::KeepAlive) => socket.ping().await,
+            Step::Tick(Tick::End(reason)) => return end(socket, reason, raw).await,
+            Step::Received(Received::End(code)) => return socket.end(code).await,
+            Step::Received(Received::Text(_) | Received::Binary) => Ok(()),
+            Step::Item(Item::Message(bytes)) => socket.send(bytes).await,
+            Step::Item(Item::Notice(Notice::End(reason))) => {
+                return end(socket, reason, raw).await;
+            }
+            Step::Item(Item::Notice(Notice::Gap(gap))) if raw => {
+                return socket.close(CLOSE_GAP, gap.reason).await;
+            }
+            Step::Item(Item::Notice(notice)) => {
+                let mut json = Vec::new();
+                notice.write(&mut json);
+                socket.send(json.into()).await
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+async fn end(mut socket: Socket, reason: EndReason, raw: bool) {
+    if !raw {
+        let mut json = Vec::new();
+        Notice::End(reason).write(&mut json);
+        if socket.send(json.into()).await.is_err() {
+            return;
+        }
+    }
+    socket.close(reason.close_code(), reason.as_str()).await;
+}
