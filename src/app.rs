@@ -3,6 +3,7 @@
 //! [`App::build`] binds and wires, [`App::run`] serves until it is told to end. Nothing else in the crate
 //! binds, spawns a task without an owner, or reads the environment.
 
+mod keys;
 mod parts;
 mod reload;
 mod routes;
@@ -30,6 +31,9 @@ pub enum StartError {
     /// Two routes cannot both be there.
     #[error(transparent)]
     Routes(#[from] RouteConflict),
+    /// Ack tokens cannot be signed.
+    #[error("ack_tokens: {0}")]
+    AckTokens(String),
 }
 
 /// natsway, bound and wired.
@@ -59,7 +63,7 @@ impl App {
         let data = server::bind(&listen.data, listen.is_default_data(), keep_alive).await?;
         let admin = std::slice::from_ref(&listen.admin);
         let admin = server::bind(admin, false, keep_alive).await?;
-        let parts = Parts::new(config);
+        let parts = Parts::new(config)?;
         let routes = Routes::new(parts.build_routes()?);
         Ok(Self {
             data,
@@ -84,7 +88,7 @@ impl App {
 /// # Errors
 /// When routes collide.
 pub fn openapi(config: Config) -> Result<serde_json::Value, StartError> {
-    let built: Built = Parts::new(config).build_routes()?;
+    let built: Built = Parts::new(config)?.build_routes()?;
     Ok(built.openapi().clone())
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::routes;
+use super::keys::AckKeys;
+use super::{StartError, routes};
 use crate::config::{Config, Sources};
 use crate::layers::admission::StreamSlots;
 use crate::layers::body::MaxPayload;
@@ -13,7 +14,7 @@ use crate::layers::guard::Hosts;
 use crate::layers::memory::Budget;
 use crate::lifecycle::Lifecycle;
 use crate::nats::{self, Nats};
-use crate::router::{Built, RouteConflict, Routes, Shared};
+use crate::router::{Built, Routes, Shared};
 use crate::server::{Limits, Slots, Timers};
 use crate::telemetry::metrics::Metrics;
 
@@ -24,6 +25,7 @@ pub(super) struct Parts {
     pub(super) nats: Arc<Nats>,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Arc<Metrics>,
+    ack_keys: AckKeys,
     streams: Arc<StreamSlots>,
     bodies: Arc<Budget>,
     slots: Arc<Slots>,
@@ -32,10 +34,15 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Starts to connect to NATS.
-    pub(super) fn new(config: Config) -> Self {
+    ///
+    /// # Errors
+    /// When there are no keys for ack tokens.
+    pub(super) fn new(config: Config) -> Result<Self, StartError> {
+        let ack_keys = AckKeys::new()?;
         let metrics = Arc::new(Metrics::new());
         let held = usize::try_from(config.memory.streams).unwrap_or(usize::MAX);
-        Self {
+        Ok(Self {
+            ack_keys,
             nats: Nats::start((&*config.nats).into(), nats::Budget::new(held)),
             lifecycle: Lifecycle::new(),
             streams: StreamSlots::new(config.api.subscribe.streams_max),
@@ -44,15 +51,15 @@ impl Parts {
             timers: Arc::new(ArcSwap::from_pointee(timers(&config))),
             metrics,
             config,
-        }
+        })
     }
 
     /// The routes of the configuration, in their stacks.
-    pub(super) fn build_routes(&self) -> Result<Built, RouteConflict> {
+    pub(super) fn build_routes(&self) -> Result<Built, StartError> {
         self.build_routes_of(&self.config)
     }
 
-    fn build_routes_of(&self, config: &Config) -> Result<Built, RouteConflict> {
+    fn build_routes_of(&self, config: &Config) -> Result<Built, StartError> {
         let nats = Arc::clone(&self.nats);
         let shared = Shared {
             metrics: Arc::clone(&self.metrics),
@@ -71,8 +78,9 @@ impl Parts {
             nats: &self.nats,
             drain: self.lifecycle.drain(),
             metrics: &self.metrics,
+            tokens: self.ack_keys.tokens(&config.ack_tokens)?,
         };
-        routes::build(&context, &shared)
+        Ok(routes::build(&context, &shared)?)
     }
 
     /// The limits of the data listeners.
@@ -127,7 +135,7 @@ impl Parts {
         let new = new.keeping_restart_sections_of(&self.config);
         let built = self
             .build_routes_of(&new)
-            .map_err(|conflict| conflict.to_string())?;
+            .map_err(|error| error.to_string())?;
         self.streams.set_max(new.api.subscribe.streams_max);
         self.bodies.set_limit(new.memory.bodies);
         self.slots.set_max(new.http.connections_max);

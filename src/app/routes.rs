@@ -1,5 +1,6 @@
 //! Every route there is: the built-in verbs, then the declared ones.
 
+mod jetstream;
 mod streams;
 
 use std::sync::{Arc, OnceLock};
@@ -12,6 +13,7 @@ use http::Method;
 use http::header::CONTENT_TYPE;
 use serde_json::json;
 
+use crate::api::jetstream::Tokens;
 use crate::config::{Concurrency, Config, Policy, SizeLimit, WhenDisconnected};
 use crate::lifecycle::Drain;
 use crate::nats::Nats;
@@ -26,6 +28,7 @@ pub(super) struct Context<'a> {
     pub(super) nats: &'a Arc<Nats>,
     pub(super) drain: Drain,
     pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) tokens: Tokens,
 }
 
 /// Collects and builds them.
@@ -36,6 +39,7 @@ pub(super) fn build(context: &Context<'_>, shared: &Shared) -> Result<Built, Rou
         routes.push(openapi(page.clone()));
     }
     routes.extend(streams::routes(context));
+    routes.extend(jetstream::routes(context, shared));
     let built = Built::new(routes, shared)?;
     page.write(built.openapi().to_string());
     Ok(built)

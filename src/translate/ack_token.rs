@@ -15,6 +15,7 @@ use ring::hmac;
 
 use keys::Key;
 pub use keys::{KeyError, KeyRing};
+pub use reply::Delivered;
 use reply::{Numbers, Reply};
 
 const VERSION: u8 = 1;

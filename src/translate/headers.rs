@@ -5,6 +5,7 @@
 //! parameter. Only constructors that return errors are used on the way in: async-nats' convenient
 //! ones panic on bad input.
 
+mod block;
 mod inbound;
 mod json;
 mod outbound;
@@ -12,6 +13,7 @@ mod rules;
 
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 
+pub use block::from_block;
 pub use inbound::{to_nats, to_nats_bound};
 pub use json::JsonHeaders;
 pub use outbound::{TRUNCATED, to_http};

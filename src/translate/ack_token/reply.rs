@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use time::OffsetDateTime;
+
 use super::Ack;
 
 const PREFIX: &str = "$JS.ACK.";
@@ -79,9 +81,62 @@ impl fmt::Display for Reply<'_> {
     }
 }
 
+/// What the reply subject of a delivered message says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered<'a> {
+    /// The stream that holds the message.
+    pub stream: &'a str,
+    /// The consumer that delivered it.
+    pub consumer: &'a str,
+    /// Which delivery of the message this is.
+    pub delivered: u64,
+    /// The message's sequence in the stream.
+    pub seq: u64,
+    /// The delivery's sequence in the consumer.
+    pub consumer_seq: u64,
+    /// When the message was stored.
+    pub time: OffsetDateTime,
+    /// How many are still to come.
+    pub pending: u64,
+}
+
+impl<'a> Delivered<'a> {
+    /// Reads a reply subject; nothing where it is not that of a message from JetStream.
+    #[must_use]
+    pub fn parse(reply: &'a str) -> Option<Self> {
+        let Reply {
+            stream,
+            consumer,
+            numbers: [delivered, seq, consumer_seq, nanoseconds, pending],
+            ..
+        } = Reply::parse(reply)?;
+        let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds.into()).ok()?;
+        Some(Self {
+            stream,
+            consumer,
+            delivered,
+            seq,
+            consumer_seq,
+            time,
+            pending,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Reply;
+    use super::{Delivered, Reply};
+
+    #[test]
+    fn a_reply_subject_says_when_and_how_often() {
+        let reply = "$JS.ACK.ORDERS.worker.2.42.7.1700000000000000000.3";
+        let delivered = Delivered::parse(reply).unwrap();
+        assert_eq!((delivered.stream, delivered.consumer), ("ORDERS", "worker"));
+        assert_eq!((delivered.delivered, delivered.seq), (2, 42));
+        assert_eq!((delivered.consumer_seq, delivered.pending), (7, 3));
+        assert_eq!(delivered.time.unix_timestamp(), 1_700_000_000);
+        assert_eq!(Delivered::parse("_INBOX.x.1"), None);
+    }
 
     #[test]
     fn both_forms_are_taken_apart_and_put_together() {

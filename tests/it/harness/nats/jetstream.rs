@@ -70,3 +70,28 @@ impl Nats {
         answer["message"].clone()
     }
 }
+
+/// Messages on their way into a stream.
+impl Nats {
+    /// Stores one message and returns its sequence.
+    pub(crate) async fn store(&self, subject: &str, payload: &str) -> u64 {
+        self.store_many(subject, [payload.to_owned()]).await
+    }
+
+    /// Stores several in order and returns the last one's sequence.
+    pub(crate) async fn store_many(
+        &self,
+        subject: &str,
+        payloads: impl IntoIterator<Item = String>,
+    ) -> u64 {
+        let client = self.client().await;
+        let mut last = 0;
+        for payload in payloads {
+            let reply = client.request(subject.to_owned(), payload.into()).await;
+            let reply = reply.unwrap_or_else(|error| panic!("{subject}: {error}"));
+            let ack: Value = serde_json::from_slice(&reply.payload).expect("a PubAck");
+            last = ack["seq"].as_u64().unwrap_or_else(|| panic!("{ack}"));
+        }
+        last
+    }
+}

@@ -1,0 +1,320 @@
+//! The messages of one fetch, pull after pull.
+//!
+//! A *sweep* takes what is there and ends as soon as nothing more is; it tells within 50 ms whether
+//! there is anything. Where there is nothing, a *wait* asks for one single message for up to two
+//! seconds, again and again. So a client that vanishes leaves at most one message to be given back,
+//! no pull outlives its fetch for long, and one that got lost in an election is soon asked again:
+//! what idle heartbeats are for with long pulls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::JetStream;
+use super::backoff::Backoff;
+use super::consumers::ConsumerInfo;
+use super::janitor::Held;
+use super::pull::{End, Event, Order, Pull, Refusal};
+use crate::layers::memory::Drawn;
+use crate::nats::{Call, Failure, Inbound};
+use crate::problem::{Code, Doing, Outcome, Problem};
+use crate::subject::Name;
+
+/// How long after the last message an answer waits for another.
+const LINGER: Duration = Duration::from_millis(50);
+/// How long a single pull waits at the server.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// The server's clock has no finer grain that matters.
+const EXPIRES_MIN: Duration = Duration::from_millis(5);
+/// How long after its time a fetch may still talk to the server, to end what it began there.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The most bytes of messages in one answer.
+pub(super) const BYTES_MAX: u64 = 8 << 20;
+
+/// What was asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) stream: Name,
+    pub(super) consumer: Name,
+    pub(super) max: usize,
+    pub(super) max_bytes: Option<u64>,
+    /// When the answer must be there.
+    pub(super) until: Instant,
+}
+
+/// A fetch under way. Dropping it gives back what was not written.
+pub(super) struct Fetching {
+    js: Arc<JetStream>,
+    wanted: Wanted,
+    limits: Limits,
+    memory: Drawn,
+    held: Held,
+    count: usize,
+    bytes: u64,
+    last: Option<Instant>,
+    backoff: Backoff,
+    step: Step,
+}
+
+/// The consumer's own limits of a single pull.
+struct Limits {
+    batch: usize,
+    bytes: u64,
+    expires: Duration,
+    is_acked: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Sweep,
+    Wait,
+    /// One message without regard to its size.
+    Large,
+    End,
+}
+
+impl Fetching {
+    pub(super) fn new(
+        js: Arc<JetStream>,
+        wanted: Wanted,
+        info: &ConsumerInfo,
+    ) -> Result<Self, Problem> {
+        let usize_of = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        let limits = Limits {
+            batch: info.limit("max_batch").map_or(usize::MAX, usize_of),
+            bytes: info.limit("max_bytes").unwrap_or(u64::MAX),
+            expires: info.expires_max().unwrap_or(WAIT_MAX),
+            is_acked: info.is_acked(),
+        };
+        let memory = js.bodies.draw(0).ok_or_else(no_room)?;
+        Ok(Self {
+            held: Held::new(Arc::clone(&js.janitor)),
+            backoff: Backoff::until(wanted.until),
+            js,
+            wanted,
+            limits,
+            memory,
+            count: 0,
+            bytes: 0,
+            last: None,
+            step: Step::Sweep,
+        })
+    }
+
+    /// The messages that were given out and are not written yet.
+    pub(super) const fn held(&mut self) -> &mut Held {
+        &mut self.held
+    }
+
+    /// The next message; nothing when the fetch has ended. A problem only where there was no message.
+    pub(super) async fn next(&mut self) -> Result<Option<Inbound>, Problem> {
+        loop {
+            let Some(pull) = self.held.pull() else {
+                let Some(order) = self.next_order() else {
+                    return Ok(None);
+                };
+                self.open(order).await?;
+                continue;
+            };
+            match pull.next().await {
+                Event::Message(message) => {
+                    if let Some(message) = self.take(message)? {
+                        return Ok(Some(message));
+                    }
+                }
+                event => {
+                    self.held.abandon_pull();
+                    self.after(event).await?;
+                }
+            }
+        }
+    }
+
+    /// Takes a message in, if there is room for it and it may be shown; else the fetch ends.
+    fn take(&mut self, message: Inbound) -> Result<Option<Inbound>, Problem> {
+        let Some(ack) = &message.reply else {
+            let problem = Problem::new(Code::BadReply);
+            self.end_with(problem.detail("a message came without its ack subject"))?;
+            return Ok(None);
+        };
+        if self.limits.is_acked {
+            self.held.hold(ack.clone());
+        }
+        let admitted = self
+            .js
+            .access
+            .permit_message(&message.subject)
+            .and_then(|()| self.draw(message.length as u64));
+        if let Err(problem) = admitted {
+            self.held.give_back_last(self.limits.is_acked);
+            self.end_with(problem)?;
+            return Ok(None);
+        }
+        self.count += 1;
+        self.bytes += message.length as u64;
+        self.last = Some(Instant::now());
+        self.step = match self.step {
+            Step::Large => Step::End,
+            _ => Step::Sweep,
+        };
+        Ok(Some(message))
+    }
+
+    fn draw(&mut self, bytes: u64) -> Result<(), Problem> {
+        if self.memory.more(bytes) {
+            return Ok(());
+        }
+        Err(no_room())
+    }
+
+    async fn open(&mut self, order: Order) -> Result<(), Problem> {
+        let call = self
+            .js
+            .call(self.wanted.until.max(Instant::now()) + PATIENCE);
+        if let Err(failure) = self.send(order, call).await {
+            self.held.abandon_pull();
+            self.failed(failure).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, order: Order, call: Call) -> Result<(), Failure> {
+        let pull = Pull::prepare(self.js.api.link(), order, call).await?;
+        // Where it is found if the client goes away while it is sent.
+        let pull = self.held.pull().insert(pull);
+        let (stream, consumer) = (self.wanted.stream.as_str(), self.wanted.consumer.as_str());
+        pull.send(stream, consumer, call).await
+    }
+
+    fn next_order(&mut self) -> Option<Order> {
+        let now = Instant::now();
+        let left = self.wanted.max - self.count;
+        let bytes_left = self
+            .wanted
+            .max_bytes
+            .unwrap_or(BYTES_MAX)
+            .min(BYTES_MAX)
+            .saturating_sub(self.bytes);
+        let end = match self.last {
+            Some(last) => (last + LINGER).min(self.wanted.until.max(last)),
+            None => self.wanted.until,
+        };
+        let is_first = self.count == 0 && self.step == Step::Sweep;
+        // When the process is to end, the pull under way is the last.
+        let is_over = self.step == Step::End || self.js.drain.is_draining();
+        if left == 0 || bytes_left == 0 || is_over || (now >= end && !is_first) {
+            return None;
+        }
+        let left_of_time = end.saturating_duration_since(now);
+        let expires = match self.step {
+            // What is there comes at once; a busy server gets time to find it.
+            Step::Sweep if is_first => LINGER,
+            Step::Sweep => left_of_time.min(LINGER),
+            _ => left_of_time.min(WAIT_MAX),
+        };
+        let batch = if self.step == Step::Sweep { left } else { 1 };
+        let bytes = (self.step != Step::Large).then(|| bytes_left.min(self.limits.bytes));
+        Some(Order {
+            batch: batch.min(self.limits.batch),
+            max_bytes: bytes,
+            no_wait: self.step == Step::Sweep,
+            expires: expires.max(EXPIRES_MIN).min(self.limits.expires),
+        })
+    }
+
+    /// What comes after a pull that brought its last message.
+    async fn after(&mut self, event: Event) -> Result<(), Problem> {
+        match event {
+            Event::Message(_) => {}
+            Event::Ended(End::Done) if self.count == 0 => self.step = Step::Wait,
+            Event::Ended(End::Done) => self.step = Step::Sweep,
+            Event::Ended(End::Others) => {
+                // A sweep would be sent away again as long as others wait for what little there is.
+                self.step = Step::Wait;
+            }
+            Event::Ended(End::TooLarge) => {
+                let may_be_larger = self.count == 0 && self.wanted.max_bytes.is_none();
+                self.step = if may_be_larger && self.limits.bytes == u64::MAX {
+                    Step::Large
+                } else {
+                    Step::End
+                };
+            }
+            Event::Lost => self.pause().await,
+            Event::Orphaned => self.orphaned().await?,
+            Event::Failed(failure) => self.failed(failure).await?,
+            Event::Refused(refusal) => self.refused(refusal).await?,
+        }
+        Ok(())
+    }
+
+    async fn orphaned(&mut self) -> Result<(), Problem> {
+        let call = self
+            .js
+            .call(self.wanted.until.max(Instant::now()) + PATIENCE);
+        let (stream, consumer) = (self.wanted.stream.as_str(), self.wanted.consumer.as_str());
+        let problem = self.js.api.nobody_consumes(stream, consumer, call).await;
+        if problem.code() == Code::JetStreamUnavailable {
+            return self.pause_or(problem).await;
+        }
+        self.end_with(problem)
+    }
+
+    async fn refused(&mut self, refusal: Refusal) -> Result<(), Problem> {
+        match refusal {
+            Refusal::TooManyWaiting => {
+                let problem = Problem::new(Code::Overloaded)
+                    .detail("too many fetches wait at the consumer (its `max_waiting`)");
+                self.pause_or(problem).await
+            }
+            Refusal::Push => self.end_with(is_push()),
+            Refusal::Other(text) => self.end_with(
+                Problem::new(Code::NatsError)
+                    .detail(format!("the consumer refused to deliver: {text}")),
+            ),
+        }
+    }
+
+    async fn failed(&mut self, failure: Failure) -> Result<(), Problem> {
+        let may_heal = matches!(failure, Failure::Lost | Failure::Disconnected);
+        // Nothing was changed; what was delivered and did not arrive is delivered again.
+        let problem = Problem::from_failure(failure, Doing::JetStream).outcome(Outcome::NotSent);
+        if may_heal && self.count == 0 && self.js.call(self.wanted.until).wait {
+            return self.pause_or(problem).await;
+        }
+        self.end_with(problem)
+    }
+
+    /// What came so far is an answer; only an answer without any message is a problem.
+    fn end_with(&mut self, problem: Problem) -> Result<(), Problem> {
+        self.step = Step::End;
+        self.held.abandon_pull();
+        if self.count == 0 {
+            return Err(problem);
+        }
+        Ok(())
+    }
+
+    async fn pause(&mut self) {
+        if !self.backoff.pause().await {
+            self.step = Step::End;
+        }
+    }
+
+    async fn pause_or(&mut self, problem: Problem) -> Result<(), Problem> {
+        if self.backoff.pause().await {
+            return Ok(());
+        }
+        self.end_with(problem)
+    }
+}
+
+pub(super) fn is_push() -> Problem {
+    Problem::new(Code::Conflict)
+        .detail("the consumer is a push consumer; only pull consumers can be fetched from")
+}
+
+fn no_room() -> Problem {
+    Problem::new(Code::Overloaded).detail("the bodies held at once have reached `memory.bodies`")
+}

@@ -1,0 +1,146 @@
+//! Gives back what was fetched for a client that went away.
+//!
+//! A message that was delivered and reached nobody would wait for the consumer's ack wait, half a
+//! minute by default. A nak makes the server deliver it again at once; it counts as a delivery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Subject;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::Api;
+use super::pull::{Event, Pull};
+use crate::lifecycle::Drain;
+use crate::nats::{Call, Confirm, Outbound};
+
+const NAK: Bytes = Bytes::from_static(b"-NAK");
+
+/// Clients that left at once. What is beyond it is redelivered after the ack wait.
+const TASKS_MAX: usize = 4096;
+
+/// How long a nak may wait for the connection: the server's own clock runs, too.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Owns the tasks that give messages back.
+#[derive(Debug)]
+pub(super) struct Janitor {
+    api: Api,
+    tasks: TaskTracker,
+    places: Arc<Semaphore>,
+    drain: Drain,
+}
+
+impl Janitor {
+    pub(super) fn new(api: Api, drain: Drain) -> Arc<Self> {
+        Arc::new(Self {
+            api,
+            tasks: TaskTracker::new(),
+            places: Arc::new(Semaphore::new(TASKS_MAX)),
+            drain,
+        })
+    }
+
+    /// Naks these, and whatever a pull that is still open brings.
+    fn give_back(&self, acks: Vec<Subject>, pull: Option<Pull>) {
+        let pull = pull.filter(Pull::is_open);
+        if acks.is_empty() && pull.is_none() {
+            return;
+        }
+        let (Ok(place), Ok(runtime)) = (
+            Arc::clone(&self.places).try_acquire_owned(),
+            Handle::try_current(),
+        ) else {
+            return;
+        };
+        // The process ends after it.
+        let work = self.drain.work();
+        let api = self.api.clone();
+        let task = async move {
+            let _held = (place, work);
+            for ack in acks {
+                nak(&api, ack).await;
+            }
+            if let Some(pull) = pull {
+                give_back_the_rest(&api, pull).await;
+            }
+        };
+        self.tasks.spawn_on(task, &runtime);
+    }
+}
+
+async fn give_back_the_rest(api: &Api, mut pull: Pull) {
+    while let Event::Message(message) = pull.next().await {
+        if let Some(ack) = message.reply {
+            nak(api, ack).await;
+        }
+    }
+}
+
+async fn nak(api: &Api, ack: Subject) {
+    let call = Call {
+        deadline: Instant::now() + PATIENCE,
+        wait: true,
+    };
+    // Without it the message is delivered again after the ack wait.
+    let _ = api
+        .link()
+        .publish(Outbound::new(ack, NAK), Confirm::Accepted, call)
+        .await;
+}
+
+/// Messages that were fetched and not yet written. Dropping it gives them back.
+#[derive(Debug)]
+pub(super) struct Held {
+    janitor: Arc<Janitor>,
+    acks: std::collections::VecDeque<Subject>,
+    pull: Option<Pull>,
+}
+
+impl Held {
+    pub(super) const fn new(janitor: Arc<Janitor>) -> Self {
+        Self {
+            janitor,
+            acks: std::collections::VecDeque::new(),
+            pull: None,
+        }
+    }
+
+    /// The pull that is under way, if one is.
+    pub(super) const fn pull(&mut self) -> &mut Option<Pull> {
+        &mut self.pull
+    }
+
+    /// Sets a pull aside that may still bring messages.
+    pub(super) fn abandon_pull(&mut self) {
+        let pull = self.pull.take();
+        self.janitor.give_back(Vec::new(), pull);
+    }
+
+    /// A message is held from now on.
+    pub(super) fn hold(&mut self, ack: Subject) {
+        self.acks.push_back(ack);
+    }
+
+    /// Gives back the message that was held last, if it was.
+    pub(super) fn give_back_last(&mut self, is_held: bool) {
+        let last = is_held.then(|| self.acks.pop_back()).flatten();
+        self.janitor.give_back(last.into_iter().collect(), None);
+    }
+
+    /// The first so many have been written.
+    pub(super) fn written(&mut self, count: usize) {
+        self.acks.drain(..count.min(self.acks.len()));
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let acks = std::mem::take(&mut self.acks).into();
+        self.janitor.give_back(acks, self.pull.take());
+    }
+}

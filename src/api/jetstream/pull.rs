@@ -1,0 +1,247 @@
+//! One pull request: a number of messages, asked for once, on an inbox of its own.
+//!
+//! The public pull protocol is spoken directly, because everything here depends on knowing when a
+//! request has ended at the server: until then a message may still come, and one that nobody takes
+//! is lost to all workers until the consumer's ack wait has passed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::nats::{Call, Failure, Inbound, Link, Outbound, Replies};
+
+/// How long after its own expiry a pull may still be answered: it is the leader's clock that counts,
+/// and a replicated consumer answers only after its peers.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Room for status messages beside the messages themselves.
+const STATUS_ROOM: usize = 8;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Order {
+    pub(super) batch: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_bytes: Option<u64>,
+    /// End as soon as nothing more is there, once something was.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) no_wait: bool,
+    #[serde(serialize_with = "nanoseconds")]
+    pub(super) expires: Duration,
+}
+
+fn nanoseconds<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// What comes of it.
+#[derive(Debug)]
+pub(super) enum Event {
+    Message(Inbound),
+    /// It has ended at the server, as it should.
+    Ended(End),
+    /// It may go on at the server, or have been lost: there was no answer in time, or the leader
+    /// changes.
+    Lost,
+    /// Nobody took it, or the consumer was deleted; whoever asks learns which.
+    Orphaned,
+    /// The connection is gone.
+    Failed(Failure),
+    /// The server will not have it.
+    Refused(Refusal),
+}
+
+/// How a pull ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With all messages, or with none left.
+    Done,
+    /// The next message is larger than the bytes left.
+    TooLarge,
+    /// Others were first with what there is.
+    Others,
+}
+
+/// Why a pull is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It delivers by itself.
+    Push,
+    /// Too many pulls wait at the server.
+    TooManyWaiting,
+    /// Anything else, in the server's words.
+    Other(String),
+}
+
+/// The pull.
+#[derive(Debug)]
+pub(super) struct Pull {
+    replies: Replies,
+    order: Order,
+    left: usize,
+    has_ended: bool,
+    until: Instant,
+}
+
+impl Pull {
+    /// An inbox for it; nothing is sent yet.
+    pub(super) async fn prepare(link: &Link, order: Order, call: Call) -> Result<Self, Failure> {
+        let replies = link.inbox(order.batch + STATUS_ROOM, call).await?;
+        Ok(Self {
+            replies,
+            order,
+            left: order.batch,
+            has_ended: true,
+            until: Instant::now(),
+        })
+    }
+
+    /// Sends it.
+    pub(super) async fn send(
+        &mut self,
+        stream: &str,
+        consumer: &str,
+        call: Call,
+    ) -> Result<(), Failure> {
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+        let payload = serde_json::to_vec(&self.order).expect("an order can be written as JSON");
+        let message = Outbound::new(subject.into(), Bytes::from(payload));
+        // From here on it may arrive, whatever becomes of this future.
+        self.has_ended = false;
+        self.until = call.deadline.min(Instant::now() + GRACE) + self.order.expires + GRACE;
+        self.replies.send(message, call.deadline).await?;
+        self.until = Instant::now() + self.order.expires + GRACE;
+        Ok(())
+    }
+
+    /// Whether a message can still come.
+    pub(super) const fn is_open(&self) -> bool {
+        !self.has_ended
+    }
+
+    /// The next thing that happens.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            if self.left == 0 {
+                self.has_ended = true;
+                return Event::Ended(End::Done);
+            }
+            let event = match self.replies.next(self.until).await {
+                Ok(message) => match message.status {
+                    None => {
+                        self.left -= 1;
+                        return Event::Message(message);
+                    }
+                    Some(status) => {
+                        let description = message.description.as_deref().unwrap_or_default();
+                        match read_status(status.as_u16(), description) {
+                            None => continue,
+                            Some(event) => event,
+                        }
+                    }
+                },
+                Err(Failure::NoResponders) => Event::Orphaned,
+                Err(Failure::Timeout | Failure::NotSentInTime) => Event::Lost,
+                Err(failure) => Event::Failed(failure),
+            };
+            self.has_ended = !matches!(event, Event::Lost);
+            return event;
+        }
+    }
+}
+
+/// What a status message says; nothing for a heartbeat.
+fn read_status(status: u16, description: &str) -> Option<Event> {
+    let says = |words: &str| description.to_ascii_lowercase().contains(words);
+    Some(match status {
+        100 => return None,
+        408 if says("requests pending") => Event::Ended(End::Others),
+        404 | 408 => Event::Ended(End::Done),
+        409 if says("exceeds maxbytes") => Event::Ended(End::TooLarge),
+        409 if says("batch completed") => Event::Ended(End::Done),
+        409 if says("deleted") => Event::Orphaned,
+        409 if says("leadership change") || says("server shutdown") => Event::Lost,
+        409 if says("push based") => Event::Refused(Refusal::Push),
+        409 if says("maxwaiting") => Event::Refused(Refusal::TooManyWaiting),
+        503 => Event::Orphaned,
+        _ => Event::Refused(Refusal::Other(format!("{status} {description}"))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_is_understood() {
+        use End::{Done, Others, TooLarge};
+        assert!(read_status(100, "Idle Heartbeat").is_none());
+        for (status, description, end) in [
+            (404, "No Messages", Done),
+            (408, "Request Timeout", Done),
+            (408, "Interest Expired", Done),
+            (408, "Requests Pending", Others),
+            (409, "Message Size Exceeds MaxBytes", TooLarge),
+            (409, "Batch Completed", Done),
+        ] {
+            let event = read_status(status, description);
+            assert!(
+                matches!(event, Some(Event::Ended(found)) if found == end),
+                "{status} {description}: {event:?}"
+            );
+        }
+        for description in ["Leadership Change", "Server Shutdown"] {
+            assert!(matches!(read_status(409, description), Some(Event::Lost)));
+        }
+        assert!(matches!(
+            read_status(409, "Consumer Deleted"),
+            Some(Event::Orphaned)
+        ));
+        assert!(matches!(read_status(503, ""), Some(Event::Orphaned)));
+        for (status, description, refusal) in [
+            (409, "Consumer is push based", Refusal::Push),
+            (409, "Exceeded MaxWaiting", Refusal::TooManyWaiting),
+            (
+                409,
+                "Exceeded MaxRequestBatch of 5",
+                Refusal::Other("409 Exceeded MaxRequestBatch of 5".to_owned()),
+            ),
+            (
+                423,
+                "Nats-Pin-Id mismatch",
+                Refusal::Other("423 Nats-Pin-Id mismatch".to_owned()),
+            ),
+        ] {
+            let event = read_status(status, description);
+            assert!(
+                matches!(&event, Some(Event::Refused(found)) if *found == refusal),
+                "{status} {description}: {event:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_order_is_written_as_the_server_reads_it() {
+        let order = Order {
+            batch: 10,
+            max_bytes: Some(8),
+            no_wait: true,
+            expires: Duration::from_millis(50),
+        };
+        assert_eq!(
+            serde_json::to_string(&order).unwrap(),
+            r#"{"batch":10,"max_bytes":8,"no_wait":true,"expires":50000000}"#
+        );
+        let order = Order {
+            max_bytes: None,
+            no_wait: false,
+            ..order
+        };
+        assert_eq!(
+            serde_json::to_string(&order).unwrap(),
+            r#"{"batch":10,"expires":50000000}"#
+        );
+    }
+}
