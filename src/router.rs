@@ -185,3 +185,6 @@ fn allowed(methods: &[(Method, Verb)]) -> String {
     names.sort_unstable();
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests;

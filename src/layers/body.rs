@@ -91,7 +91,7 @@ impl Rules {
         let first = match (self.intake, hint.exact()) {
             (Intake::Streamed(_), _) => WINDOW,
             (Intake::Whole(_), Some(length)) => length,
-            (Intake::Whole(_), None) => STEP,
+            (Intake::Whole(_), None) => STEP.min(limit),
         };
         let room = Room::new(self.budget.draw(first).ok_or_else(no_room)?);
         let (parts, body) = request.into_parts();
