@@ -4,10 +4,16 @@
 //! movements everywhere: extract, authorise, translate, call, respond. Built-in endpoints and declared
 //! routes are the same verbs; what differs between them is data in the struct.
 
+pub mod answer;
+pub mod body;
+pub mod captures;
 pub mod jetstream;
 pub mod ndjson;
 pub mod notice;
+pub mod publish;
 pub mod query;
+pub mod recipe;
+pub mod request;
 pub mod session;
 pub mod sse;
 pub mod stream_body;

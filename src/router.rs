@@ -66,6 +66,18 @@ pub struct RouteConflict {
     why: String,
 }
 
+impl RouteConflict {
+    /// A route that cannot be built at all.
+    #[must_use]
+    pub fn unusable(name: &str, path: &str, why: &impl fmt::Display) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            why: why.to_string(),
+        }
+    }
+}
+
 /// A router, what it says of itself, and what its limits remember.
 pub struct Built {
     router: Router,

@@ -1,6 +1,7 @@
 //! Every route there is: the built-in verbs, then the declared ones.
 
 mod jetstream;
+mod messages;
 mod streams;
 
 use std::sync::{Arc, OnceLock};
@@ -40,6 +41,7 @@ pub(super) fn build(context: &Context<'_>, shared: &Shared) -> Result<Built, Rou
     }
     routes.extend(streams::routes(context));
     routes.extend(jetstream::routes(context, shared));
+    routes.extend(messages::routes(context, shared)?);
     let built = Built::new(routes, shared)?;
     page.write(built.openapi().to_string());
     Ok(built)

@@ -11,7 +11,7 @@ use http::Method;
 use tower::Service;
 
 use super::allowed;
-use super::route::Route;
+use super::route::{Alternative, Route};
 use super::stacks::Stacks;
 use crate::layers::Verb;
 
@@ -38,7 +38,7 @@ impl Endpoint {
         let mut known = Vec::with_capacity(methods.len());
         for route in routes {
             let (method, head) = (route.method.clone(), route.head);
-            let stack = stacks.around(route, &allow);
+            let stack = around(route, stacks, &allow);
             if head {
                 known.push((Method::HEAD, stack.clone()));
             }
@@ -55,6 +55,20 @@ impl Endpoint {
             otherwise,
         }))
     }
+}
+
+/// A route's stack, and before it, where there is one, the choice of the other.
+fn around(mut route: Route, stacks: &mut Stacks<'_>, allow: &str) -> Verb {
+    let alternative = route.alternative.take();
+    let usual = stacks.around(route, allow);
+    let Some(Alternative { when, route }) = alternative else {
+        return usual;
+    };
+    let other = stacks.around(*route, allow);
+    Verb::of_fn(move |request| match when(&request) {
+        true => other.call(request),
+        false => usual.call(request),
+    })
 }
 
 impl Service<Request> for Endpoint {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use axum::extract::Request;
 use axum::handler::Handler;
 use http::Method;
 use serde_json::Value;
@@ -34,6 +35,14 @@ pub struct Route {
     pub(crate) head: bool,
     pub(crate) operation: Value,
     pub(crate) verb: Verb,
+    pub(crate) alternative: Option<Alternative>,
+}
+
+/// Another route on the same method and path, with limits of its own.
+#[derive(Debug)]
+pub(crate) struct Alternative {
+    pub(crate) when: fn(&Request) -> bool,
+    pub(crate) route: Box<Route>,
 }
 
 /// A route that has no handler yet.
@@ -61,8 +70,17 @@ impl Route {
                 head: false,
                 operation: Value::Null,
                 verb: Verb::of_fn(|_| Box::pin(std::future::pending())),
+                alternative: None,
             },
         }
+    }
+
+    /// Leaves requests of which `when` is true to another route, whose path and method do not count.
+    #[must_use]
+    pub fn or_when(mut self, when: fn(&Request) -> bool, other: Self) -> Self {
+        let route = Box::new(other);
+        self.alternative = Some(Alternative { when, route });
+        self
     }
 
     /// The route's name.

@@ -1,0 +1,160 @@
+//! `POST /v1/publish/{subject}`: the body, byte for byte, is the payload.
+
+mod expect;
+mod pub_ack;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::StatusCode;
+
+use super::captures::Captures;
+use super::jetstream::Api;
+use super::recipe::Recipe;
+use super::session::Session;
+use super::{answer, body};
+use crate::config::{self, Confirm, PublishAction};
+use crate::layers::deadline::Deadline;
+use crate::nats::{self, Call, Nats, Outbound};
+use crate::problem::{Doing, Outcome, Problem};
+use crate::subject::{Name, Subject};
+use crate::translate::headers::HeaderError;
+use expect::Expect;
+
+/// What the query may hold.
+pub const PARAMS: [&str; 6] = [
+    "confirm",
+    "expect_last_seq",
+    "expect_last_subject_seq",
+    "expect_stream",
+    "timeout",
+    "ttl",
+];
+
+/// Publishing, prepared for one route.
+#[derive(Debug)]
+pub struct Publish {
+    recipe: Recipe,
+    confirm: Confirm,
+    stream: Option<Name>,
+    jetstream: Api,
+}
+
+impl Publish {
+    /// The built-in endpoint.
+    #[must_use]
+    pub fn built_in(settings: &config::Publish, nats: &Arc<Nats>) -> Arc<Self> {
+        let session = Session::new(nats, &settings.subjects, settings.when_disconnected);
+        Arc::new(Self {
+            recipe: Recipe::built_in(session, &PARAMS),
+            confirm: settings.confirm,
+            stream: None,
+            jetstream: Api::new(nats),
+        })
+    }
+
+    /// A declared route.
+    ///
+    /// # Errors
+    /// When one of its headers is none that a route may use.
+    pub fn declared(
+        route: &config::Route,
+        action: &PublishAction,
+        nats: &Arc<Nats>,
+    ) -> Result<Arc<Self>, HeaderError> {
+        Ok(Arc::new(Self {
+            recipe: Recipe::declared(route, &action.subject, nats)?,
+            confirm: action.confirm,
+            stream: action.stream.clone(),
+            jetstream: Api::new(nats),
+        }))
+    }
+
+    async fn send(
+        &self,
+        message: Outbound,
+        confirm: nats::Confirm,
+        call: Call,
+    ) -> Result<(), Problem> {
+        let sent = self.recipe.session().nats().publish(message, confirm, call);
+        sent.await
+            .map_err(|failure| Problem::from_failure(failure, Doing::Publish))
+    }
+
+    async fn store(
+        &self,
+        subject: &Subject,
+        message: &Outbound,
+        expect: &Expect,
+        call: Call,
+    ) -> Result<Response, Problem> {
+        let stored = self
+            .jetstream
+            .store(subject, message, expect.stream(), call);
+        match stored.await {
+            Ok(ack) => Ok(answer::json(pub_ack::to_json(&ack))),
+            // The stream would recognise the message by its id.
+            Err(problem) if problem.message_outcome() == Outcome::Unknown => {
+                Err(problem.retryable(has_message_id(message)))
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+}
+
+fn has_message_id(message: &Outbound) -> bool {
+    let headers = message.headers.as_ref();
+    headers.is_some_and(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID).is_some())
+}
+
+/// Handles one request.
+///
+/// # Errors
+/// Whatever is wrong with it, or became of it.
+pub async fn handle(
+    State(verb): State<Arc<Publish>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let deadline = Deadline::of(&request);
+    let (mut parts, body) = request.into_parts();
+    let captures = Captures::of(&mut parts).await?;
+    let recipe = &verb.recipe;
+    let query = recipe.query(parts.uri.query())?;
+    let confirm = confirm_of(&query)?.unwrap_or(verb.confirm);
+    let expect = Expect::read(&query, confirm, verb.stream.as_ref())?;
+
+    let subject = recipe.subject(&captures)?;
+
+    let session = recipe.session();
+    let mut headers = recipe.headers(&parts.headers, &captures, &query)?;
+    expect.write(&mut headers, session.nats())?;
+    let payload = body::read(body, headers.as_ref(), session.nats()).await?;
+    let message = Outbound::new(subject.to_nats(), payload).with_headers(headers);
+
+    let call = session.call(deadline.at);
+    match confirm {
+        Confirm::None => {
+            verb.send(message, nats::Confirm::Accepted, call).await?;
+            Ok(answer::empty(StatusCode::ACCEPTED))
+        }
+        Confirm::Server => {
+            verb.send(message, nats::Confirm::Server, call).await?;
+            Ok(answer::empty(StatusCode::NO_CONTENT))
+        }
+        Confirm::Stream => verb.store(&subject, &message, &expect, call).await,
+    }
+}
+
+/// The `confirm` parameter.
+///
+/// # Errors
+/// When it is none of the three words.
+pub(super) fn confirm_of(query: &super::query::Query<'_>) -> Result<Option<Confirm>, Problem> {
+    query.read("confirm", |text| match text {
+        "none" => Ok(Confirm::None),
+        "server" => Ok(Confirm::Server),
+        "stream" => Ok(Confirm::Stream),
+        _ => Err("it is `none`, `server` or `stream`"),
+    })
+}

@@ -1,0 +1,210 @@
+//! One request, many replies: as an array, or each as it comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::collect::{Collect, End, Limits};
+use super::no_room;
+use crate::api::answer::{self, NDJSON};
+use crate::api::query::{Query, invalid};
+use crate::layers::memory::Budget;
+use crate::nats::{Call, Failure, Inbound, Nats, Outbound};
+use crate::problem::{Doing, Problem};
+use crate::translate::envelope::{Encoding, Envelope};
+
+const NATSWAY_END: HeaderName = HeaderName::from_static("natsway-end");
+
+/// How many may be asked for.
+const REPLIES_MAX: usize = 1000;
+
+/// How large an array becomes.
+const ARRAY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What the caller asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Many {
+    count: Option<usize>,
+    gap: Option<Duration>,
+    streamed: bool,
+}
+
+impl Many {
+    /// Reads it; nothing means one reply.
+    pub(super) fn read(query: &Query<'_>, headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        let count = query.number("max_replies")?.map(count_of).transpose()?;
+        let gap = query.duration("gap")?;
+        if gap.is_some_and(|gap| gap.is_zero()) {
+            return Err(invalid("gap", "it is longer than 0"));
+        }
+        if count.is_none() && gap.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            count,
+            gap,
+            streamed: answer::asks_for(headers, NDJSON),
+        }))
+    }
+
+    /// Asks, and answers once the first reply is there.
+    pub(super) async fn answer(
+        self,
+        message: Outbound,
+        call: Call,
+        nats: &Nats,
+        bodies: &Arc<Budget>,
+    ) -> Result<Response, Problem> {
+        let capacity = self.count.unwrap_or(REPLIES_MAX);
+        let asked = nats.request_many(message, capacity, call);
+        let replies = asked.await.map_err(failed)?;
+        let limits = Limits {
+            count: self.count.unwrap_or(usize::MAX),
+            gap: self.gap,
+            deadline: call.deadline,
+        };
+        let mut collect = Collect::new(replies, limits);
+        let first = collect.next().await.map_err(failed)?;
+        if self.streamed {
+            return Ok(streamed(first, collect));
+        }
+        array(first, collect, bodies).await
+    }
+}
+
+fn count_of(number: u64) -> Result<usize, Problem> {
+    match usize::try_from(number) {
+        Ok(count @ 2..=REPLIES_MAX) => Ok(count),
+        _ => Err(invalid("max_replies", "it is 2 to 1000").limit(REPLIES_MAX)),
+    }
+}
+
+fn failed(failure: Failure) -> Problem {
+    Problem::from_failure(failure, Doing::Request)
+}
+
+fn write(reply: &Inbound, out: &mut Vec<u8>) {
+    let envelope = Envelope {
+        subject: &reply.subject,
+        headers: reply.headers.as_ref(),
+        payload: &reply.payload,
+        encoding: Encoding::Auto,
+        jetstream: None,
+    };
+    envelope.write(out);
+}
+
+async fn array(
+    first: Result<Inbound, End>,
+    mut collect: Collect,
+    bodies: &Arc<Budget>,
+) -> Result<Response, Problem> {
+    let mut drawn = bodies.draw(0).ok_or_else(no_room)?;
+    let mut json = vec![b'['];
+    let mut next = first;
+    let end = loop {
+        let reply = match next {
+            Ok(reply) => reply,
+            Err(end) => break end,
+        };
+        let before = json.len();
+        if before > 1 {
+            json.push(b',');
+        }
+        write(&reply, &mut json);
+        if json.len() >= ARRAY_BYTES_MAX {
+            json.truncate(before);
+            break End::Size;
+        }
+        if !drawn.more((json.len() - before) as u64) {
+            return Err(no_room());
+        }
+        next = collect.next().await.map_err(failed)?;
+    };
+    json.push(b']');
+    let mut response = answer::json(answer::paid(json.into(), drawn));
+    let end = HeaderValue::from_static(end.as_str());
+    response.headers_mut().insert(NATSWAY_END, end);
+    Ok(answer::sandboxed(response))
+}
+
+fn streamed(first: Result<Inbound, End>, collect: Collect) -> Response {
+    // What comes next, until the end was told.
+    let state = Some((Some(first), collect));
+    let lines = stream::unfold(state, |state| async move {
+        let (ready, mut collect) = state?;
+        let next = match ready {
+            Some(first) => first,
+            None => collect
+                .next()
+                .await
+                .unwrap_or_else(|failure| Err(end_of(failure))),
+        };
+        let (line, state) = match next {
+            Ok(reply) => (line_of(&reply), Some((None, collect))),
+            Err(end) => (notice(end), None),
+        };
+        Some((Ok::<_, std::convert::Infallible>(line), state))
+    });
+    answer::sandboxed(answer::ok(NDJSON, Body::from_stream(lines)))
+}
+
+fn line_of(reply: &Inbound) -> Bytes {
+    let mut line = Vec::new();
+    write(reply, &mut line);
+    line.push(b'\n');
+    line.into()
+}
+
+fn notice(end: End) -> Bytes {
+    format!("{{\"notice\":\"end\",\"reason\":\"{}\"}}\n", end.as_str()).into()
+}
+
+/// A line is the only thing that can still be said.
+const fn end_of(failure: Failure) -> End {
+    match failure {
+        Failure::TooManyReplies => End::SlowClient,
+        Failure::Timeout | Failure::NotSentInTime => End::Timeout,
+        _ => End::Disconnected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::ACCEPT;
+
+    use super::*;
+    use crate::api::query::Params;
+    use crate::problem::Code;
+
+    fn read(raw: &str, headers: &HeaderMap) -> Result<Option<Many>, Problem> {
+        let query = Query::parse(Some(raw), &Params::built_in(&super::super::PARAMS)).unwrap();
+        Many::read(&query, headers)
+    }
+
+    #[test]
+    fn what_is_asked_for_is_read() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(read("timeout=1s", &headers).unwrap(), None);
+        let many = read("max_replies=2&gap=10ms", &headers).unwrap().unwrap();
+        assert_eq!((many.count, many.streamed), (Some(2), false));
+        assert_eq!(many.gap, Some(Duration::from_millis(10)));
+        headers.insert(ACCEPT, HeaderValue::from_static(NDJSON));
+        assert!(read("gap=1s", &headers).unwrap().unwrap().streamed);
+        for raw in [
+            "max_replies=1",
+            "max_replies=0",
+            "max_replies=1001",
+            "gap=0s",
+            "gap=5",
+        ] {
+            let problem = read(raw, &headers).unwrap_err();
+            assert_eq!(problem.code(), Code::InvalidParameter, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The routes that send messages: publish, batch and request, built in and declared.
+
+mod describe;
+
+use http::Method;
+
+use super::Context;
+use crate::api::{publish, request};
+use crate::config::{self, Action};
+use crate::router::{Route, RouteConflict, Shared};
+
+/// Where one message is published.
+const PUBLISH: &str = "/v1/publish/{subject}";
+
+/// All of them.
+pub(super) fn routes(context: &Context<'_>, shared: &Shared) -> Result<Vec<Route>, RouteConflict> {
+    let mut routes = built_in(context, shared);
+    for route in &context.config.routes {
+        routes.extend(declared(context, shared, route)?);
+    }
+    Ok(routes)
+}
+
+fn built_in(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
+    let api = &context.config.api;
+    let mut routes = Vec::new();
+    if api.publish.enabled {
+        routes.push(publish(context));
+    }
+    if api.request.enabled {
+        routes.push(request(context, shared));
+    }
+    routes
+}
+
+fn publish(context: &Context<'_>) -> Route {
+    let settings = &context.config.api.publish;
+    Route::new("publish", Method::POST, PUBLISH, settings.policy())
+        .describe(describe::publish())
+        .handler(
+            publish::handle,
+            publish::Publish::built_in(settings, context.nats),
+        )
+}
+
+fn request(context: &Context<'_>, shared: &Shared) -> Route {
+    let settings = &context.config.api.request;
+    Route::new(
+        "request",
+        Method::POST,
+        "/v1/request/{subject}",
+        settings.policy(),
+    )
+    .describe(describe::request())
+    .handler(
+        request::handle,
+        request::Requester::built_in(settings, context.nats, &shared.bodies),
+    )
+}
+
+fn declared(
+    context: &Context<'_>,
+    shared: &Shared,
+    route: &config::Route,
+) -> Result<Option<Route>, RouteConflict> {
+    let unusable =
+        |error| RouteConflict::unusable(&route.name, route.matches.path.as_str(), &error);
+    let (method, path) = (route.matches.method.to_http(), route.matches.path.as_str());
+    let unhandled = || {
+        Route::new(
+            route.name.clone(),
+            method.clone(),
+            path.to_owned(),
+            route.policy(),
+        )
+    };
+    Ok(match route.action() {
+        Some(Action::Publish(action)) => Some(
+            unhandled()
+                .describe(describe::declared_publish(route, action))
+                .handler(
+                    publish::handle,
+                    publish::Publish::declared(route, action, context.nats).map_err(unusable)?,
+                ),
+        ),
+        Some(Action::Request(action)) => Some(
+            unhandled()
+                .describe(describe::declared_request(route, action))
+                .handler(
+                    request::handle,
+                    request::Requester::declared(route, action, context.nats, &shared.bodies)
+                        .map_err(unusable)?,
+                ),
+        ),
+        _ => None,
+    })
+}

@@ -1,0 +1,101 @@
+//! What the OpenAPI document says of them.
+
+use serde_json::{Value, json};
+
+use crate::config::{Confirm, Param, PublishAction, RequestAction, Route};
+
+pub(super) fn publish() -> Value {
+    let stored = json!({
+        "type": "object",
+        "required": ["stream", "seq", "duplicate"],
+        "properties": {
+            "stream": {"type": "string"},
+            "seq": {"type": "integer"},
+            "duplicate": {"type": "boolean"},
+            "domain": {"type": "string"},
+        },
+    });
+    json!({
+        "summary": "Publish a message",
+        "description": "The body, byte for byte, is the payload.",
+        "tags": ["messages"],
+        "parameters": parameters(&[
+            "confirm", "timeout", "expect_stream", "expect_last_seq",
+            "expect_last_subject_seq", "ttl",
+        ]),
+        "requestBody": any_body(),
+        "responses": {
+            "200": {
+                "description": "A stream has stored it (`confirm=stream`).",
+                "content": {"application/json": {"schema": stored}},
+            },
+            "202": {"description": "Accepted into the send queue (`confirm=none`)."},
+            "204": {"description": "The NATS server has read it (`confirm=server`)."},
+        },
+    })
+}
+
+pub(super) fn request() -> Value {
+    json!({
+        "summary": "Send a request and answer with the reply",
+        "description": "The reply's payload, byte for byte, is the body. `max_replies` or `gap` collect many replies.",
+        "tags": ["messages"],
+        "parameters": parameters(&["timeout", "max_replies", "gap"]),
+        "requestBody": any_body(),
+        "responses": replied(),
+    })
+}
+
+pub(super) fn declared_publish(route: &Route, action: &PublishAction) -> Value {
+    let status = match action.confirm {
+        Confirm::None => "202",
+        Confirm::Server => "204",
+        Confirm::Stream => "200",
+    };
+    json!({
+        "summary": format!("Publish to {}", action.subject),
+        "tags": ["routes"],
+        "parameters": listed(route),
+        "requestBody": any_body(),
+        "responses": {status: {"description": "Published."}},
+    })
+}
+
+pub(super) fn declared_request(route: &Route, action: &RequestAction) -> Value {
+    json!({
+        "summary": format!("Request from {}", action.subject),
+        "tags": ["routes"],
+        "parameters": listed(route),
+        "responses": replied(),
+    })
+}
+
+fn replied() -> Value {
+    json!({"200": {"description": "The reply.", "content": {"*/*": {}}}})
+}
+
+fn any_body() -> Value {
+    json!({"content": {"*/*": {}}})
+}
+
+fn listed(route: &Route) -> Value {
+    let names: Vec<&str> = route.params.iter().map(|param| param.as_str()).collect();
+    parameters(&names)
+}
+
+fn parameters(names: &[&str]) -> Value {
+    names.iter().map(|name| parameter(name)).collect()
+}
+
+fn parameter(name: &str) -> Value {
+    let schema = match Param::ALL.iter().find(|param| param.as_str() == name) {
+        Some(Param::Confirm) => json!({"enum": ["none", "server", "stream"]}),
+        Some(Param::ExpectLastSeq | Param::ExpectLastSubjectSeq) => json!({"type": "integer"}),
+        Some(Param::MaxReplies) => json!({"type": "integer", "minimum": 2, "maximum": 1000}),
+        Some(Param::Timeout | Param::Gap | Param::Ttl) => {
+            json!({"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"})
+        }
+        _ => json!({"type": "string"}),
+    };
+    json!({"name": name, "in": "query", "schema": schema})
+}
