@@ -5,6 +5,7 @@
 //! routes are the same verbs; what differs between them is data in the struct.
 
 pub mod answer;
+pub mod batch;
 pub mod body;
 pub mod captures;
 pub mod jetstream;

@@ -103,7 +103,8 @@ impl Publish {
     }
 }
 
-fn has_message_id(message: &Outbound) -> bool {
+/// Whether a stream would recognise the message.
+pub(super) fn has_message_id(message: &Outbound) -> bool {
     let headers = message.headers.as_ref();
     headers.is_some_and(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID).is_some())
 }

@@ -5,9 +5,9 @@ mod describe;
 use http::Method;
 
 use super::Context;
-use crate::api::{publish, request};
+use crate::api::{batch, publish, request};
 use crate::config::{self, Action};
-use crate::router::{Route, RouteConflict, Shared};
+use crate::router::{Kind, Route, RouteConflict, Shared};
 
 /// Where one message is published.
 const PUBLISH: &str = "/v1/publish/{subject}";
@@ -24,8 +24,19 @@ pub(super) fn routes(context: &Context<'_>, shared: &Shared) -> Result<Vec<Route
 fn built_in(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
     let api = &context.config.api;
     let mut routes = Vec::new();
+    if api.batch.enabled {
+        routes.push(batch(context, "/v1/publish", batch::Form::Ndjson));
+    }
     if api.publish.enabled {
-        routes.push(publish(context));
+        let publish = publish(context);
+        routes.push(if api.batch.enabled {
+            let lines = batch(context, PUBLISH, batch::Form::Lines);
+            publish.or_when(batch::is_split, lines)
+        } else {
+            publish
+        });
+    } else if api.batch.enabled {
+        routes.push(batch(context, PUBLISH, batch::Form::Lines));
     }
     if api.request.enabled {
         routes.push(request(context, shared));
@@ -40,6 +51,17 @@ fn publish(context: &Context<'_>) -> Route {
         .handler(
             publish::handle,
             publish::Publish::built_in(settings, context.nats),
+        )
+}
+
+fn batch(context: &Context<'_>, path: &'static str, form: batch::Form) -> Route {
+    let api = &context.config.api;
+    Route::new("batch", Method::POST, path, api.batch.policy())
+        .kind(Kind::Upload(api.batch.idle_timeout))
+        .describe(describe::batch())
+        .handler(
+            batch::handle,
+            batch::Batch::new(&api.batch, &api.publish, form, context.nats),
         )
 }
 

@@ -17,10 +17,10 @@ pub(super) fn publish() -> Value {
     });
     json!({
         "summary": "Publish a message",
-        "description": "The body, byte for byte, is the payload.",
+        "description": "The body, byte for byte, is the payload. With `split=lines` every line is a message of its own.",
         "tags": ["messages"],
         "parameters": parameters(&[
-            "confirm", "timeout", "expect_stream", "expect_last_seq",
+            "confirm", "split", "timeout", "expect_stream", "expect_last_seq",
             "expect_last_subject_seq", "ttl",
         ]),
         "requestBody": any_body(),
@@ -32,6 +32,38 @@ pub(super) fn publish() -> Value {
             "202": {"description": "Accepted into the send queue (`confirm=none`)."},
             "204": {"description": "The NATS server has read it (`confirm=server`)."},
         },
+    })
+}
+
+pub(super) fn batch() -> Value {
+    let line = json!({
+        "type": "object",
+        "required": ["subject"],
+        "properties": {
+            "subject": {"type": "string"},
+            "data": {},
+            "encoding": {"enum": ["json", "text", "base64"]},
+            "headers": {"type": "object"},
+            "msg_id": {"type": "string"},
+        },
+    });
+    json!({
+        "summary": "Publish many messages, streamed",
+        "description": "One JSON object a line.",
+        "tags": ["messages"],
+        "parameters": parameters(&["confirm", "timeout"]),
+        "requestBody": {"required": true, "content": {"application/x-ndjson": {"schema": line}}},
+        "responses": {"200": {
+            "description": "All of them were published as `confirm` says.",
+            "content": {"application/json": {"schema": {
+                "type": "object",
+                "required": ["published"],
+                "properties": {
+                    "published": {"type": "integer"},
+                    "streams": {"type": "object"},
+                },
+            }}},
+        }},
     })
 }
 
@@ -90,6 +122,7 @@ fn parameters(names: &[&str]) -> Value {
 fn parameter(name: &str) -> Value {
     let schema = match Param::ALL.iter().find(|param| param.as_str() == name) {
         Some(Param::Confirm) => json!({"enum": ["none", "server", "stream"]}),
+        Some(Param::Split) => json!({"const": "lines"}),
         Some(Param::ExpectLastSeq | Param::ExpectLastSubjectSeq) => json!({"type": "integer"}),
         Some(Param::MaxReplies) => json!({"type": "integer", "minimum": 2, "maximum": 1000}),
         Some(Param::Timeout | Param::Gap | Param::Ttl) => {

@@ -1,0 +1,126 @@
+//! From a body in pieces to numbered messages.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+
+use crate::api::session::Session;
+use crate::nats::Outbound;
+use crate::problem::{Code, Problem};
+use crate::subject::Subject;
+use crate::translate::batch_line;
+use crate::translate::lines::{Line, Lines};
+
+/// A message, and where it is sent to.
+#[derive(Debug)]
+pub(super) struct Addressed {
+    pub(super) subject: Subject,
+    pub(super) message: Outbound,
+}
+
+/// One line that is not empty.
+#[derive(Debug)]
+pub(super) struct Numbered {
+    pub(super) line: u64,
+    pub(super) message: Result<Addressed, Problem>,
+}
+
+/// The lines of a body.
+#[derive(Debug)]
+pub(super) struct Source {
+    lines: Lines,
+    line_bytes_max: usize,
+    /// Where every line goes to; none: each line says it.
+    subject: Option<Subject>,
+    /// What every message has, unless its line says otherwise.
+    headers: Option<HeaderMap>,
+}
+
+impl Source {
+    pub(super) fn new(
+        subject: Option<Subject>,
+        headers: Option<HeaderMap>,
+        line_bytes_max: usize,
+    ) -> Self {
+        Self {
+            lines: Lines::new(line_bytes_max),
+            line_bytes_max,
+            subject,
+            headers,
+        }
+    }
+
+    /// Takes the next piece, after [`Self::next`] has given all it could.
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.lines.push(piece);
+    }
+
+    /// The next message; `None` means that more of the body is needed.
+    pub(super) fn next(&mut self, session: &Session) -> Option<Numbered> {
+        let line = self.lines.next_line()?;
+        Some(self.read(line, session))
+    }
+
+    /// The last message, where the body does not end with a line break.
+    pub(super) fn finish(&mut self, session: &Session) -> Option<Numbered> {
+        let line = self.lines.finish()?;
+        Some(self.read(line, session))
+    }
+
+    /// The number of the last line that was whole.
+    pub(super) const fn lines_read(&self) -> u64 {
+        self.lines.count()
+    }
+
+    fn read(&self, line: Line, session: &Session) -> Numbered {
+        match line {
+            Line::TooLong { number } => Numbered {
+                line: number,
+                message: Err(self.too_long()),
+            },
+            Line::Full { number, bytes } => Numbered {
+                line: number,
+                message: self.message(bytes, session),
+            },
+        }
+    }
+
+    fn too_long(&self) -> Problem {
+        let limit = self.line_bytes_max;
+        Problem::new(Code::PayloadTooLarge)
+            .detail(format!("the line is longer than {limit} bytes"))
+            .limit(limit)
+    }
+
+    fn message(&self, bytes: Bytes, session: &Session) -> Result<Addressed, Problem> {
+        if let Some(subject) = &self.subject {
+            let message = Outbound::new(subject.to_nats(), bytes);
+            return Ok(Addressed {
+                subject: subject.clone(),
+                message: message.with_headers(self.headers.clone()),
+            });
+        }
+        let line = batch_line::decode(&bytes, None)?;
+        session.permit_publish(&line.subject)?;
+        let message = Outbound::new(line.subject.to_nats(), line.payload);
+        Ok(Addressed {
+            subject: line.subject,
+            message: message.with_headers(with_own(self.headers.as_ref(), line.headers)),
+        })
+    }
+}
+
+/// A line's own headers go before those of the request.
+fn with_own(common: Option<&HeaderMap>, own: Option<HeaderMap>) -> Option<HeaderMap> {
+    let Some(common) = common else { return own };
+    let Some(mut own) = own else {
+        return Some(common.clone());
+    };
+    for (name, values) in common.iter() {
+        if own.get(name.clone()).is_none() {
+            for value in values {
+                own.append(name.clone(), value.clone());
+            }
+        }
+    }
+    Some(own)
+}

@@ -1,0 +1,168 @@
+//! Lines that a stream has to store.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::flight::{Outcome, Sent};
+use super::source::Addressed;
+use super::upload::Upload;
+use crate::api::jetstream::PubAck;
+use crate::api::publish::has_message_id;
+use crate::nats::{Call, Failure};
+use crate::problem::{Code, Outcome as Became, Problem};
+use crate::subject::Subject;
+
+/// How many subjects are remembered that no stream holds.
+const UNHELD_MAX: usize = 256;
+
+enum Verdict {
+    Stored(PubAck),
+    /// It is not stored, and will not be.
+    Refused(Problem),
+    /// It is not stored because no leader is there; one will be.
+    Passing(Problem),
+    /// What the connection says of it.
+    Lost(Failure),
+}
+
+/// A line that waits for a leader.
+struct HeldBack {
+    line: u64,
+    addressed: Addressed,
+    problem: Problem,
+}
+
+impl Upload<'_> {
+    pub(super) async fn answered(&mut self, line: u64, addressed: Addressed, outcome: Outcome) {
+        if let Some(held) = self.settle(line, addressed, outcome).await {
+            self.wait_for_leader(held).await;
+        }
+    }
+
+    /// Takes note of an outcome; a line that only waits for a leader comes back.
+    async fn settle(
+        &mut self,
+        line: u64,
+        addressed: Addressed,
+        outcome: Outcome,
+    ) -> Option<HeldBack> {
+        match self.judge(&addressed, outcome).await {
+            Verdict::Stored(ack) => self.report.stored(ack),
+            Verdict::Refused(problem) => self.refused(line, &addressed, problem),
+            Verdict::Lost(failure) => self.lost(&[line], failure),
+            Verdict::Passing(problem) => {
+                return Some(HeldBack {
+                    line,
+                    addressed,
+                    problem,
+                });
+            }
+        }
+        None
+    }
+
+    fn refused(&mut self, line: u64, addressed: &Addressed, problem: Problem) {
+        // Without JetStream no other line will fare better.
+        if problem.code() == Code::JetStreamNotEnabled {
+            self.report.stop(problem.clone());
+        }
+        let problem = match problem.message_outcome() {
+            Became::Unknown => problem.retryable(has_message_id(&addressed.message)),
+            _ => problem,
+        };
+        self.report.failed(line, &problem);
+    }
+
+    async fn judge(&mut self, addressed: &Addressed, outcome: Outcome) -> Verdict {
+        let reply = match outcome {
+            Ok(Some(reply)) => reply,
+            Ok(None) => return Verdict::Lost(Failure::Lost),
+            Err(Failure::NoResponders) => return self.nobody(&addressed.subject).await,
+            Err(failure) => return Verdict::Lost(failure),
+        };
+        let at_once = Call {
+            deadline: Instant::now(),
+            wait: false,
+        };
+        let Addressed { subject, message } = addressed;
+        let concluded = self
+            .jetstream
+            .conclude(subject, message, Ok(reply), None, at_once);
+        concluded.await.map_or_else(refusal, Verdict::Stored)
+    }
+
+    async fn nobody(&mut self, subject: &Subject) -> Verdict {
+        if self.unheld.contains(subject) {
+            return Verdict::Refused(Problem::new(Code::NoStream));
+        }
+        let problem = self.jetstream.nobody_stored(subject, self.call()).await;
+        if problem.code() == Code::NoStream {
+            if self.unheld.len() >= UNHELD_MAX {
+                self.unheld.clear();
+            }
+            self.unheld.insert(subject.clone());
+        }
+        refusal(problem)
+    }
+
+    /// Nothing else is under way when a line is tried again, and none that another of its subject
+    /// has overtaken: order holds.
+    async fn wait_for_leader(&mut self, first: HeldBack) {
+        let mut held = vec![first];
+        let mut overtaken_by: HashMap<Subject, u64> = HashMap::new();
+        while !self.flight.is_empty() {
+            let (sent, outcome) = self.flight.oldest().await;
+            let Sent::ForStream(line, addressed) = sent else {
+                continue;
+            };
+            let stored = matches!(outcome, Ok(Some(_)));
+            let subject = addressed.subject.clone();
+            match self.settle(line, addressed, outcome).await {
+                Some(waits) => held.push(waits),
+                // A refusal counts as well, which is only too careful.
+                None if stored => drop(overtaken_by.insert(subject, line)),
+                None => {}
+            }
+        }
+        for waits in held {
+            let overtaken = overtaken_by.get(&waits.addressed.subject);
+            let is_too_late = overtaken.is_some_and(|line| *line > waits.line);
+            self.try_again(waits, is_too_late).await;
+        }
+    }
+
+    async fn try_again(&mut self, waits: HeldBack, is_too_late: bool) {
+        let HeldBack {
+            line,
+            addressed,
+            problem,
+        } = waits;
+        if is_too_late || self.report.is_stopped() {
+            return self.report.failed(line, &problem);
+        }
+        let Addressed { subject, message } = &addressed;
+        let stored = self.jetstream.store(subject, message, None, self.call());
+        match stored.await {
+            Ok(ack) => self.report.stored(ack),
+            Err(problem) => {
+                // It lasts longer than the time without progress may.
+                if is_passing(&problem) || problem.message_outcome() == Became::Unknown {
+                    self.report.stop(problem.clone());
+                }
+                self.refused(line, &addressed, problem);
+            }
+        }
+    }
+}
+
+fn refusal(problem: Problem) -> Verdict {
+    match is_passing(&problem) {
+        true => Verdict::Passing(problem),
+        false => Verdict::Refused(problem),
+    }
+}
+
+fn is_passing(problem: &Problem) -> bool {
+    problem.code() == Code::JetStreamUnavailable && problem.is_retryable()
+}

@@ -1,0 +1,168 @@
+//! What of an HTTP head reaches the message, and what never does.
+
+use futures_util::StreamExt;
+
+use crate::harness::{Bridge, Nats, SOON, raw_http, within};
+
+#[tokio::test]
+async fn headers_are_mapped_and_the_rest_stays_behind() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let client = nats.client().await;
+    let mut seen = client.subscribe("a").await.unwrap();
+    client.flush().await.unwrap();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = bridge
+        .post("/v1/publish/a")
+        .header("content-type", "application/json")
+        .header("natsh-order-id", "7")
+        .header("ce-type", "order.created")
+        .header("traceparent", trace)
+        .header("idempotency-key", "k 1".trim_end_matches(" 1"))
+        .header("authorization", "Bearer secret")
+        .header("cookie", "a=b");
+    request.body("{}").send().await.expect(204);
+    let message = within(SOON, "the message", seen.next()).await.unwrap();
+    let headers = message.headers.unwrap();
+    let mut lines: Vec<String> = headers
+        .iter()
+        .map(|(name, values)| format!("{name}: {}", values[0].as_str()))
+        .collect();
+    lines.sort_unstable();
+    let traced = format!("traceparent: {trace}");
+    assert_eq!(
+        lines,
+        [
+            "Content-Type: application/json",
+            "Nats-Msg-Id: k",
+            "Order-Id: 7",
+            "ce-type: order.created",
+            &traced,
+        ]
+    );
+    let request = bridge.post("/v1/publish/a");
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    request.body("{}").send().await.expect(204);
+    let message = within(SOON, "the message", seen.next()).await.unwrap();
+    assert!(message.headers.is_none());
+}
+
+#[tokio::test]
+async fn headers_that_steer_nats_are_refused_in_any_case() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut connection = raw_http::Connection::tcp(bridge.address()).await;
+    for name in [
+        "Nats-Msg-Id",
+        "nats-rollup",
+        "NATS-TTL",
+        "Nats-Expected-Last-Sequence",
+        "nAtS-sChEdUlE",
+        "KV-Operation",
+        "kv-operation",
+        "Status",
+        "NatsH-Nats-Rollup",
+        "natsh-nats-msg-id",
+        "NATSH-NATS-TRACE-DEST",
+        "NatsH-KV-Operation",
+        "NatsH-Status",
+    ] {
+        for path in ["publish", "request"] {
+            let head = format!("POST /v1/{path}/a HTTP/1.1\r\nHost: localhost\r\n{name}: x\r\n");
+            let answer = connection.request(&head, b"").await;
+            assert_eq!(answer.status, 400, "{name}");
+            assert_eq!(
+                answer.code().as_deref(),
+                Some("header-not-allowed"),
+                "{name}"
+            );
+        }
+    }
+    let answer = bridge
+        .post("/v1/publish/a")
+        .header("nats-ttl", "5s")
+        .send()
+        .await;
+    let problem = answer.expect_problem(400, "header-not-allowed");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("`ttl`"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn control_characters_never_reach_nats() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let cids = nats.bridge_cids().await;
+    for value in [
+        "a\r\nNats-Rollup: all",
+        "a\nb",
+        "a\rb",
+        "a\0b",
+        "a\x01b",
+        "a\x7fb",
+    ] {
+        let mut connection = raw_http::Connection::tcp(bridge.address()).await;
+        let head =
+            format!("POST /v1/publish/a HTTP/1.1\r\nHost: localhost\r\nNatsH-X: {value}\r\n");
+        let answer = connection.request(&head, b"").await;
+        assert_eq!(answer.status, 400, "{value:?}");
+    }
+    // Bytes beyond ASCII are text where they are UTF-8, and refused where they are not.
+    for (value, status) in [
+        (&b"caf\xc3\xa9"[..], 204),
+        (b"caf\xe9", 400),
+        (b"\xc2\x85", 400),
+    ] {
+        let mut connection = raw_http::Connection::tcp(bridge.address()).await;
+        let head =
+            b"POST /v1/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nNatsH-X: ";
+        connection
+            .send([&head[..], value, b"\r\n\r\n"].concat())
+            .await;
+        let answer = connection.response().await.unwrap();
+        assert_eq!(answer.status, status, "{value:?}");
+    }
+    bridge.post("/v1/publish/a").send().await.expect(204);
+    assert_eq!(nats.bridge_cids().await, cids, "no connection was lost");
+}
+
+#[tokio::test]
+async fn the_limits_of_headers_are_64_and_8_kib() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let with = |count: usize| {
+        let mut request = bridge.post("/v1/publish/a");
+        for number in 0..count {
+            request = request.header(&format!("natsh-x{number}"), "v");
+        }
+        request.send()
+    };
+    with(64).await.expect(204);
+    with(65).await.expect_problem(431, "headers-too-large");
+    let long = "v".repeat(8192);
+    let answer = bridge
+        .post("/v1/publish/a")
+        .header("natsh-x", &long)
+        .send()
+        .await;
+    answer.expect_problem(431, "headers-too-large");
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_visible_ascii() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let longest = "k".repeat(256);
+    let send = |key: &str| {
+        bridge
+            .post("/v1/publish/a")
+            .header("idempotency-key", key)
+            .send()
+    };
+    send(&longest).await.expect(204);
+    for key in ["", "a b", &format!("{longest}k"), "ü"] {
+        send(key).await.expect_problem(400, "invalid-header");
+    }
+}
