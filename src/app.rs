@@ -211,3 +211,50 @@ fn announce(data: &[Listener], admin: &[Listener]) {
         tracing::info!(address = %listener.local(), "listening for probes and scrapers");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn operations(document: &Value) -> Vec<(&String, &String, &Value)> {
+        let paths = document["paths"].as_object().unwrap();
+        let methods = |(path, methods)| {
+            let methods: &Value = methods;
+            let methods = methods.as_object().unwrap().iter();
+            methods.map(move |(method, operation)| (path, method, operation))
+        };
+        paths.iter().flat_map(methods).collect()
+    }
+
+    #[tokio::test]
+    async fn the_published_openapi_document_is_the_one_of_the_routes() {
+        let document = openapi(Config::default()).unwrap();
+        let text = format!("{document:#}\n");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == text,
+            "openapi.json is not what the routes say; run `BLESS=1 cargo test --lib app`"
+        );
+    }
+
+    #[tokio::test]
+    async fn every_operation_is_described_and_named_once() {
+        let document = openapi(Config::default()).unwrap();
+        let mut names = HashSet::new();
+        for (path, method, operation) in operations(&document) {
+            let what = format!("{method} {path}");
+            assert!(operation["summary"].is_string(), "{what} has no summary");
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{what}: {name} is taken");
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.len() > 1, "{what} does not say what a success is");
+        }
+    }
+}
