@@ -1,6 +1,6 @@
 # Finds Chromium and installs its driver, pinned. Sourced, from the top of the checkout, after common.sh.
 
-chromium() {
+find_chromium() {
     local name
     for name in ${CHROMIUM_BIN:-} chromium chromium-browser google-chrome; do
         command -v "$name" && return
@@ -10,7 +10,7 @@ chromium() {
 
 need node "install Node.js 20 or later"
 need npm "it comes with Node.js; install it with your system's package manager"
-if ! chromium >/dev/null; then
+if ! find_chromium >/dev/null; then
     { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; } ||
         die "Chromium is missing: install it, or set CHROMIUM_BIN (on Debian, root gets it by itself)."
     apt-get update -qq
@@ -25,6 +25,6 @@ if ! cmp -s tests/browser/package-lock.json "$driver/package-lock.json" || [ ! -
         die "npm could not install playwright-core; see its message above."
 fi
 
-CHROMIUM_BIN=$(chromium)
+CHROMIUM_BIN=$(find_chromium)
 PLAYWRIGHT_CORE="$driver/node_modules/playwright-core"
 export CHROMIUM_BIN PLAYWRIGHT_CORE

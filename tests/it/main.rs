@@ -18,6 +18,7 @@ mod messages;
 mod permissions;
 mod policy_vectors;
 mod publish;
+mod readme;
 mod serial;
 mod server;
 mod streams;

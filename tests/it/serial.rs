@@ -2,6 +2,7 @@
 
 mod clusters;
 mod load;
+mod make_run;
 mod poison;
 mod recovery;
 mod slow_reader;

@@ -1,0 +1,113 @@
+//! `make run`: what a newcomer types first.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::process::{Output, Process, some_port};
+use crate::harness::{SOON, eventually, eventually_some};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn tool(name: &str) -> Command {
+    let mut command = Command::new(Path::new(ROOT).join("tools").join(name));
+    command.env("NATSWAY_BIN", env!("CARGO_BIN_EXE_natsway"));
+    command
+}
+
+/// The commands that it offers, as they are printed.
+async fn offered(run: &Process) -> Vec<String> {
+    eventually_some(SOON, "make run offers commands", async || {
+        let exited = run.exited();
+        assert!(exited.is_none(), "make run has ended: {exited:?}");
+        let lines = run.output.lines();
+        lines
+            .iter()
+            .any(|line| line.starts_with("Ctrl-C"))
+            .then(|| {
+                let commands = lines.iter().filter_map(|line| line.strip_prefix("  "));
+                commands
+                    .filter(|line| line.starts_with("curl "))
+                    .map(str::to_owned)
+                    .collect()
+            })
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_offers_commands_that_work_and_ctrl_c_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let mut command = tool("run");
+    command
+        .env("TMPDIR", temporary.path())
+        .env("DATA", format!("127.0.0.1:{}", some_port()))
+        .env("ADMIN", format!("127.0.0.1:{}", some_port()));
+    let run = Process::start("tools/run", command, Output::default());
+    let commands = offered(&run).await;
+    let [subscribe, publish, request] = commands.as_slice() else {
+        panic!("three commands were to be offered: {commands:?}");
+    };
+
+    let bash = |script: &str| {
+        let mut command = Command::new("bash");
+        command.args(["-c", script]);
+        Process::start(script, command, Output::default())
+    };
+    let subscriber = bash(&format!("exec {subscribe}"));
+    eventually(SOON, "the subscription begins", async || {
+        subscriber.output.count("id:") > 0
+    })
+    .await;
+    let published = bash(publish);
+    published.wait_exit(SOON).await;
+    assert_eq!(published.output.count("204 No Content"), 1);
+    eventually(SOON, "the message arrives", async || {
+        subscriber.output.count("\"data\":\"hello\"") == 1
+    })
+    .await;
+    let requested = bash(request);
+    requested.wait_exit(SOON).await;
+    assert_eq!(requested.output.count("no-responders"), 1);
+
+    run.signal(libc::SIGINT);
+    assert!(run.wait_exit(SOON).await.success());
+    let left: Vec<_> = std::fs::read_dir(temporary.path())
+        .expect("it is there")
+        .collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    eventually(SOON, "the subscription ends with natsway", async || {
+        subscriber.exited().is_some()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_prerequisite_is_one_sentence() {
+    // A PATH with nothing but what the scripts themselves stand on.
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    for name in ["bash", "env", "dirname", "cat", "cmp"] {
+        let found = std::env::split_paths(&std::env::var_os("PATH").expect("a PATH"))
+            .map(|place| place.join(name))
+            .find(|file| {
+                let metadata = std::fs::metadata(file);
+                metadata.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+            });
+        let found = found.unwrap_or_else(|| panic!("{name} is on the PATH"));
+        std::os::unix::fs::symlink(found, folder.path().join(name)).expect("a link");
+    }
+    for (name, missing) in [("test", "cargo"), ("run", "curl"), ("test-browser", "node")] {
+        let mut command = tool(name);
+        command.env("PATH", folder.path());
+        let process = Process::start(name, command, Output::default());
+        let status = process.wait_exit(SOON).await;
+        process.output.finished().await;
+        let lines = process.output.lines();
+        assert!(!status.success(), "{name} without {missing}");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].contains(&format!("{missing} is missing")),
+            "{lines:?}"
+        );
+    }
+}
