@@ -97,21 +97,13 @@ impl FromStr for DurationText {
 
 impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0.as_nanos();
-        let units = [
-            (3_600_000_000_000, "h"),
-            (60_000_000_000, "m"),
-            (1_000_000_000, "s"),
-            (1_000_000, "ms"),
-            (1_000, "us"),
-        ];
-        match units
-            .into_iter()
-            .find(|(unit, _)| nanos.is_multiple_of(*unit))
-        {
-            _ if nanos == 0 => f.write_str("0s"),
-            Some((unit, name)) => write!(f, "{}{name}", nanos / unit),
-            None => write!(f, "{nanos}ns"),
+        // Whole milliseconds, because nothing finer can be written.
+        let ms = self.0.as_millis();
+        let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        match units.into_iter().find(|(unit, _)| ms.is_multiple_of(*unit)) {
+            _ if ms == 0 => f.write_str("0s"),
+            Some((unit, name)) => write!(f, "{}{name}", ms / unit),
+            None => write!(f, "{ms}ms"),
         }
     }
 }
@@ -314,5 +306,38 @@ impl<T: JsonSchema> JsonSchema for Switch<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let settings = generator.subschema_for::<T>();
         json_schema!({ "anyOf": [settings, { "type": "boolean" }] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_as_the_same(ms in 0_u64..10_000_000_000, bytes in 0_u64..1 << 40) {
+            let duration = Duration::from_millis(ms);
+            let DurationText(again) = show_duration(duration).parse().unwrap();
+            prop_assert_eq!(again, duration);
+            prop_assert_eq!(parse_size(&show_size(bytes)), Ok(bytes));
+        }
+    }
+
+    #[test]
+    fn it_is_shown_in_the_largest_unit_that_fits() {
+        for (text, shown) in [
+            ("1500ms", "1500ms"),
+            ("60s", "1m"),
+            ("120m", "2h"),
+            ("0", "0s"),
+            ("90s", "90s"),
+        ] {
+            assert_eq!(text.parse::<DurationText>().unwrap().to_string(), shown);
+        }
+        assert_eq!(
+            (show_size(1 << 20), show_size(1500)),
+            ("1MiB".to_owned(), "1500".to_owned())
+        );
     }
 }
