@@ -9,6 +9,7 @@ pub mod batch;
 pub mod body;
 pub mod captures;
 pub mod jetstream;
+pub mod multiplex;
 pub mod ndjson;
 pub mod notice;
 pub mod publish;

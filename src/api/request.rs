@@ -2,7 +2,7 @@
 
 mod collect;
 mod many;
-mod refusal;
+pub(super) mod refusal;
 
 use std::sync::Arc;
 

@@ -39,9 +39,9 @@ pub(super) fn build(context: &Context<'_>, shared: &Shared) -> Result<Built, Rou
     if context.config.api.openapi {
         routes.push(openapi(page.clone()));
     }
-    routes.extend(streams::routes(context));
     routes.extend(jetstream::routes(context, shared));
     routes.extend(messages::routes(context, shared)?);
+    routes.extend(streams::routes(context, shared));
     let built = Built::new(routes, shared)?;
     page.write(built.openapi().to_string());
     Ok(built)

@@ -377,7 +377,7 @@ async fn pages_of_other_sites_get_no_stream() {
         let cors = sse.header("access-control-allow-origin");
         assert_eq!(cors, allowed.then_some(origin), "{origin}");
         let headers = [("origin", origin)];
-        for path in ["/v1/subscribe/a"] {
+        for path in ["/v1/subscribe/a", "/v1/ws"] {
             let ws = Ws::connect(bridge.address(), path, &headers).await;
             assert_eq!(ws.is_ok(), allowed, "{origin} {path}");
         }

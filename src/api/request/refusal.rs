@@ -11,7 +11,7 @@ use crate::translate::{is_embeddable_json, service_error};
 const DETAIL_CHARS_MAX: usize = 512;
 
 /// The problem that a reply reports, with its payload.
-pub(super) fn in_reply(reply: &Inbound) -> Option<Problem> {
+pub(in crate::api) fn in_reply(reply: &Inbound) -> Option<Problem> {
     let error = service_error::in_reply(reply.headers.as_ref())?;
     let words = if error.description.is_empty() {
         "the service gave no description"

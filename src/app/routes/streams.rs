@@ -6,17 +6,19 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::api::multiplex::{self, Multiplex, Publishing, Requesting};
 use crate::api::session::Session;
 use crate::api::stream_body::Lifetimes;
-use crate::api::subscribe::{self, Subscribe};
+use crate::api::subscribe::{self, Defaults, Subscribe};
 use crate::config::Action;
-use crate::router::{Kind, Route};
+use crate::router::{Kind, Route, Shared};
 
 /// The built-in ones and the declared ones.
-pub(super) fn routes(context: &Context<'_>) -> Vec<Route> {
+pub(super) fn routes(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
     let mut routes = Vec::new();
     if context.config.api.subscribe.enabled {
         routes.extend(built_in(context));
+        routes.push(multiplexed(context, shared));
     }
     routes.extend(declared(context));
     routes
@@ -65,6 +67,30 @@ fn built_in(context: &Context<'_>) -> [Route; 2] {
         .describe(operation("Subscribe to several subjects", &subjects))
         .handler(subscribe::handle, Arc::new(by_query)),
     ]
+}
+
+fn multiplexed(context: &Context<'_>, shared: &Shared) -> Route {
+    let api = &context.config.api;
+    let settings = &api.subscribe;
+    let verb = Multiplex {
+        session: Session::new(context.nats, &settings.subjects, settings.when_disconnected),
+        defaults: Defaults::of(settings),
+        timeout: settings.timeout,
+        publishing: Publishing::new(&api.publish, context.nats),
+        requesting: Requesting::new(&api.request, context.nats),
+        bodies: Arc::clone(&shared.bodies),
+        lifetimes: lifetimes(context),
+    };
+    let operation = json!({
+        "summary": "Subscribe, publish and request over one WebSocket",
+        "tags": ["subscribe"],
+        "description": "JSON text frames; subprotocol `natsway.v1`, optional.",
+        "responses": {"101": {"description": "A WebSocket."}},
+    });
+    Route::new("ws", Method::GET, "/v1/ws", settings.policy())
+        .kind(Kind::Stream)
+        .describe(operation)
+        .handler(multiplex::handle, Arc::new(verb))
 }
 
 fn declared(context: &Context<'_>) -> Vec<Route> {

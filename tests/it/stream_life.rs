@@ -1,0 +1,326 @@
+//! How streams live and end: slow clients, outages, revoked rights, age, shutdown.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::client::Opened;
+use crate::harness::{Bridge, Nats, SOON, eventually, soak, within};
+
+const END: [&str; 3] = ["/v1/subscribe/a", "/v1/subscribe/a?format=raw", "/v1/ws"];
+
+async fn publish(client: &async_nats::Client, subject: &str, payload: &[u8]) {
+    let sent = client.publish(subject.to_owned(), payload.to_vec().into());
+    sent.await.expect("sent");
+}
+
+/// Numbers read until the last one, and what the gaps between them said.
+struct Read {
+    seen: Vec<u64>,
+    dropped: u64,
+    gaps: usize,
+}
+
+async fn read_to(stream: &mut Opened, last: u64) -> Read {
+    let mut read = Read {
+        seen: Vec::new(),
+        dropped: 0,
+        gaps: 0,
+    };
+    loop {
+        let line = stream.json_line().await.expect("the stream goes on");
+        if line["notice"] == "gap" {
+            assert_eq!(line["reason"], "slow-client", "{line}");
+            read.gaps += 1;
+            read.dropped += line["dropped"].as_u64().expect("a number");
+            continue;
+        }
+        let number = line["data"]["n"].as_u64().expect("a number");
+        if let Some(before) = read.seen.last() {
+            assert!(*before < number, "in order: {before} before {number}");
+        }
+        read.seen.push(number);
+        if number == last {
+            return read;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_client_is_told_how_much_it_lost_and_the_others_lose_nothing() {
+    let readers = soak(20, 99);
+    let count: u64 = soak(3000, 20_000);
+    let nats = Nats::start().await;
+    let yaml = "api: { subscribe: { buffer: { messages: 1024, bytes: 512KiB } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    // It reads nothing until all is over: the socket fills, then the ring.
+    let mut stalled = bridge.ndjson("/v1/subscribe/a").await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..readers {
+        let mut stream = bridge.ndjson("/v1/subscribe/a").await;
+        tasks.spawn(async move { read_to(&mut stream, count - 1).await });
+    }
+    let mut pace = bridge.ndjson("/v1/subscribe/a").await;
+    let before = bridge.rss_bytes();
+    let client = nats.client().await;
+    let filler = "x".repeat(4096);
+    for number in 0..count {
+        let payload = json!({"n": number, "filler": filler}).to_string();
+        publish(&client, "a", payload.as_bytes()).await;
+        // No faster than somebody can read, so that only the one who does not read is slow.
+        if number % 50 == 49 {
+            client.flush().await.expect("the server reads");
+            read_to(&mut pace, number).await;
+        }
+    }
+    while let Some(read) = tasks.join_next().await {
+        let read = read.expect("it read to the end");
+        assert_eq!((read.seen.len() as u64, read.gaps), (count, 0));
+    }
+    let grown = bridge.rss_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes more for a stalled reader");
+    let read = read_to(&mut stalled, count - 1).await;
+    assert!(read.dropped > 0 && read.gaps > 0);
+    assert_eq!(
+        read.seen.len() as u64 + read.dropped,
+        count,
+        "every message is accounted for"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_client_that_asks_for_it_is_ended() {
+    let nats = Nats::start().await;
+    let yaml = "api: { subscribe: { buffer: { messages: 16, bytes: 64KiB } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let mut ndjson = bridge.ndjson("/v1/subscribe/a?on_slow=end").await;
+    let mut member = bridge.ndjson("/v1/subscribe/a?queue=q").await;
+    let mut raw = bridge.ws("/v1/subscribe/a?format=raw&on_slow=end").await;
+    let mut gap = bridge.ws("/v1/subscribe/a?format=raw").await;
+    let client = nats.client().await;
+    let payload = format!("\"{}\"", "x".repeat(32 * 1024));
+    for _ in 0..1000 {
+        publish(&client, "a", payload.as_bytes()).await;
+    }
+    client.flush().await.expect("the server reads");
+    for stream in [&mut ndjson, &mut member] {
+        let last = loop {
+            let line = stream.json_line().await.expect("an end comes first");
+            if line.get("notice").is_some() {
+                break line;
+            }
+        };
+        assert_eq!(last, json!({"notice": "end", "reason": "slow-client"}));
+        assert_eq!(stream.chunk().await, None);
+    }
+    assert_eq!(raw.closed().await, Some((1013, "slow-client".to_owned())));
+    assert_eq!(gap.closed().await, Some((4000, "slow-client".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_outage_every_stream_says_that_messages_may_be_missing() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut sse = bridge.sse("/v1/subscribe/a").await;
+    let mut ndjson = bridge.ndjson("/v1/subscribe?subject=b").await;
+    let mut ws = bridge.ws("/v1/subscribe/a").await;
+    let mut raw = bridge.ws("/v1/subscribe/a?format=raw").await;
+    nats.restart().await;
+    let gap = json!({"notice": "gap", "dropped": null, "reason": "reconnected"});
+    assert_eq!(sse.event().await.expect("a gap").json(), gap);
+    assert_eq!(ndjson.json_line().await, Some(gap.clone()));
+    assert_eq!(ws.next().await, gap);
+    assert_eq!(raw.closed().await, Some((4000, "reconnected".to_owned())));
+    // The gap is announced when the subscription is there again.
+    let client = nats.client().await;
+    publish(&client, "a", b"1").await;
+    publish(&client, "b", b"1").await;
+    client.flush().await.expect("the server reads");
+    assert_eq!(sse.event().await.expect("a message").json()["data"], 1);
+    assert_eq!(ndjson.json_line().await.expect("a message")["data"], 1);
+    assert_eq!(ws.next().await["data"], 1);
+}
+
+fn users(permissions: &str) -> String {
+    format!(
+        "authorization {{ users: [
+            {{ user: bridge, password: b, permissions: {{ {permissions} }} }},
+            {{ user: test, password: t }}
+        ] }}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nats_denies_is_said_before_the_head_or_ends_the_stream() {
+    let nats = Nats::builder()
+        .config(&users(
+            "publish: \">\", subscribe: { deny: [\"secret.>\"] }",
+        ))
+        .start()
+        .await;
+    let url = format!("nats://bridge:b@{}", nats.host_port());
+    let bridge = Bridge::builder().servers(&url).start().await;
+    bridge
+        .get("/v1/subscribe/secret.x")
+        .send()
+        .await
+        .expect_problem(403, "nats-permission-denied");
+    let both = bridge
+        .get("/v1/subscribe?subject=a&subject=secret.y")
+        .send()
+        .await;
+    both.expect_problem(403, "nats-permission-denied");
+    eventually(SOON, "the other subject is left again", async || {
+        nats.subscriptions("a").await == 0
+    })
+    .await;
+    let mut sse = bridge.sse("/v1/subscribe/public.x").await;
+    let mut ndjson = bridge
+        .ndjson("/v1/subscribe?subject=public.x&subject=other")
+        .await;
+    let mut ws = bridge.ws("/v1/subscribe/public.x").await;
+    let mut raw = bridge.ws("/v1/subscribe/public.x?format=raw").await;
+    let mut multiplexed = bridge.ws("/v1/ws").await;
+    multiplexed
+        .send(&json!({"op": "subscribe", "id": 1, "subject": "public.x"}))
+        .await;
+    assert_eq!(multiplexed.next().await, json!({"op": "ok", "id": 1}));
+    nats.reload(&users(
+        "publish: \">\", subscribe: { deny: [\"secret.>\", \"public.>\"] }",
+    ))
+    .await;
+    let end = json!({"notice": "end", "reason": "permission-denied"});
+    let skip_gap =
+        |value: Value| (value["notice"] != "gap" && value["op"] != "gap").then_some(value);
+    let last = loop {
+        let event = sse.event().await.expect("an end");
+        if let Some(value) = skip_gap(event.json()) {
+            break value;
+        }
+    };
+    assert_eq!(last, end);
+    assert_eq!(sse.chunk().await, None);
+    let last = loop {
+        let line = ndjson.json_line().await.expect("an end");
+        if let Some(value) = skip_gap(line) {
+            break value;
+        }
+    };
+    assert_eq!(last, end);
+    assert_eq!(
+        ws.closed().await,
+        Some((1008, "permission-denied".to_owned()))
+    );
+    let (code, reason) = raw.closed().await.expect("a close frame");
+    assert!(
+        matches!(
+            (code, &*reason),
+            (1008, "permission-denied") | (4000, "reconnected")
+        ),
+        "{code} {reason}"
+    );
+    let last = loop {
+        if let Some(value) = skip_gap(multiplexed.next().await) {
+            break value;
+        }
+    };
+    assert_eq!(
+        last,
+        json!({"op": "end", "id": 1, "reason": "permission-denied"})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_end_of_age_with_jitter() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "streams: { max_age: 500ms }").await;
+    let mut ndjson = bridge.ndjson("/v1/subscribe/a").await;
+    let mut ws = bridge.ws("/v1/subscribe/a?format=raw").await;
+    assert_eq!(
+        ndjson.json_line().await,
+        Some(json!({"notice": "end", "reason": "max-age"}))
+    );
+    assert_eq!(ndjson.chunk().await, None);
+    assert_eq!(ws.closed().await, Some((1001, "max-age".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_ends_every_stream_with_its_reason() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut sse = bridge.sse("/v1/subscribe/a").await;
+    let mut ndjson = bridge.ndjson("/v1/subscribe/a").await;
+    let mut over_http2 = crate::harness::Client::http2(&bridge.url(""))
+        .ndjson("/v1/subscribe/a")
+        .await;
+    let mut sockets = Vec::new();
+    for path in END {
+        sockets.push(bridge.ws(path).await);
+    }
+    bridge.sigterm();
+    let end = json!({"notice": "end", "reason": "draining"});
+    let event = sse.event().await.expect("an end");
+    assert_eq!(
+        (event.event.as_deref(), event.json()),
+        (Some("end"), end.clone())
+    );
+    assert!(event.retry.is_some());
+    assert!(sse.try_chunk().await.is_none(), "a clean end");
+    for stream in [&mut ndjson, &mut over_http2] {
+        assert_eq!(stream.json_line().await, Some(end.clone()));
+        assert!(stream.try_chunk().await.is_none(), "a clean end");
+    }
+    for socket in &mut sockets {
+        assert_eq!(socket.closed().await, Some((1001, "draining".to_owned())));
+    }
+    let ended = within(SOON, "natsway ends", bridge.wait_exit(SOON)).await;
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_client_does_not_hold_up_a_shutdown() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "shutdown: { grace: 5s }").await;
+    let stalled = bridge.ndjson("/v1/subscribe/a").await;
+    let socket = bridge.ws("/v1/subscribe/a").await;
+    let client = nats.client().await;
+    let payload = vec![b'x'; 64 * 1024];
+    for _ in 0..500 {
+        publish(&client, "a", &payload).await;
+    }
+    client.flush().await.expect("the server reads");
+    bridge.sigterm();
+    let ended = bridge.wait_exit(Duration::from_secs(20)).await;
+    assert_eq!(ended.code(), Some(0));
+    drop((stalled, socket));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_stream_is_small() {
+    let count = soak(1000, 5000);
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    // What is allocated once, and the first readers, do not count.
+    let mut streams = Vec::with_capacity(count + 100);
+    for _ in 0..100 {
+        streams.push(bridge.raw().await);
+        open_raw(streams.last_mut().expect("just pushed")).await;
+    }
+    let before = bridge.rss_bytes();
+    for _ in 0..count {
+        let mut connection = bridge.raw().await;
+        open_raw(&mut connection).await;
+        streams.push(connection);
+    }
+    let each = bridge.rss_bytes().saturating_sub(before) / count as u64;
+    // Of the debug build; the release build needs less than 16 KiB.
+    assert!(each < 32 * 1024, "{each} bytes for each idle reader");
+}
+
+async fn open_raw(connection: &mut crate::harness::raw_http::Connection) {
+    connection
+        .send("GET /v1/subscribe/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    let head = connection.head().await.expect("a head");
+    assert_eq!(head.status, 200);
+}
