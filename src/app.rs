@@ -4,6 +4,7 @@
 //! binds, spawns a task without an owner, or reads the environment.
 
 mod keys;
+mod nats_sample;
 mod parts;
 mod reload;
 mod routes;

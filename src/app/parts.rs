@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::keys::AckKeys;
-use super::{StartError, routes};
+use super::{StartError, nats_sample, routes};
 use crate::config::{Config, Sources};
 use crate::layers::admission::StreamSlots;
 use crate::layers::body::MaxPayload;
@@ -39,11 +39,15 @@ impl Parts {
     /// When there are no keys for ack tokens.
     pub(super) fn new(config: Config) -> Result<Self, StartError> {
         let ack_keys = AckKeys::new()?;
-        let metrics = Arc::new(Metrics::new());
         let held = usize::try_from(config.memory.streams).unwrap_or(usize::MAX);
+        let nats = Nats::start((&*config.nats).into(), nats::Budget::new(held));
+        let mut metrics = Metrics::new();
+        let watched = Arc::clone(&nats);
+        metrics.watch_nats(move || nats_sample::take(&watched));
+        let metrics = Arc::new(metrics);
         Ok(Self {
             ack_keys,
-            nats: Nats::start((&*config.nats).into(), nats::Budget::new(held)),
+            nats,
             lifecycle: Lifecycle::new(),
             streams: StreamSlots::new(config.api.subscribe.streams_max),
             bodies: Budget::new(config.memory.bodies, metrics.bodies()),

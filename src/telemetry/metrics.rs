@@ -16,14 +16,18 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+mod links;
 mod text;
+
+pub use links::{LinkSample, NatsSample};
 
 /// A value that goes up and down.
 pub type Gauge = prometheus_client::metrics::gauge::Gauge;
 
-/// From half a millisecond, below which the network dominates, to the longest default `timeout_max`.
-const BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+/// From what a sidecar needs on loopback to the longest default `timeout_max`, in seconds.
+const BUCKETS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0, 60.0,
 ];
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -137,6 +141,12 @@ impl Metrics {
         );
         let version: (&str, &str) = ("version", env!("CARGO_PKG_VERSION"));
         registry.register("build", "The running version", Info::new([version]));
+    }
+
+    /// Takes a sample of the links at every scrape.
+    pub fn watch_nats(&mut self, take: impl Fn() -> NatsSample + Send + Sync + 'static) {
+        let collector = links::NatsCollector(Box::new(take));
+        self.registry.register_collector(Box::new(collector));
     }
 
     /// The handles of one route.
