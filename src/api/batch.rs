@@ -161,5 +161,5 @@ pub async fn handle(State(verb): State<Arc<Batch>>, request: Request) -> Result<
     verb.refuse_while_away()?;
     let session = verb.recipe.session();
     let upload = Upload::new(session, &verb.jetstream, confirm, deadline.timeout);
-    upload.run(source, body).await
+    Ok(upload.run(source, body).await)
 }

@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod batch;
 mod browser;
 mod config;
 mod harness;
@@ -21,6 +22,7 @@ mod permissions;
 mod policy_vectors;
 mod publish;
 mod readme;
+mod request;
 mod serial;
 mod server;
 mod sse;

@@ -1,6 +1,7 @@
 //! Tests that need the machine for themselves; `make test` runs them one after another.
 
 mod clusters;
+mod huge_batch;
 mod load;
 mod make_run;
 mod poison;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
+use http::HeaderValue;
+use http::header::CONNECTION;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep};
 
@@ -63,15 +65,8 @@ impl<'b> Upload<'b> {
         }
     }
 
-    /// Publishes the lines of a body.
-    ///
-    /// # Errors
-    /// What became of the lines, unless all is well.
-    pub(super) async fn run(
-        mut self,
-        mut source: Source,
-        mut body: Body,
-    ) -> Result<Response, Problem> {
+    /// Publishes the lines of a body, and says what became of them.
+    pub(super) async fn run(mut self, mut source: Source, mut body: Body) -> Response {
         let broken = self.read(&mut source, &mut body).await.err();
         if broken.is_none()
             && !self.report.is_stopped()
@@ -86,7 +81,15 @@ impl<'b> Upload<'b> {
             self.report.stop(problem.clone());
             self.report.failed(lines + 1, &problem);
         }
-        self.report.answer(lines)
+        let is_cut_short = self.report.is_stopped();
+        let mut response = self.report.answer(lines).into_response();
+        if is_cut_short {
+            // HTTP/1.1 cannot skip the rest of a body; without this word a client finds out by an
+            // error in its next request. HTTP/2 can, and drops the word.
+            const CLOSE: HeaderValue = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, CLOSE);
+        }
+        response
     }
 
     async fn read(&mut self, source: &mut Source, body: &mut Body) -> Result<(), Problem> {
