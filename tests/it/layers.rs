@@ -1,0 +1,344 @@
+//! The layers, end to end: what is refused never reaches NATS, and what is limited heals.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use tokio::task::JoinSet;
+
+use crate::harness::ws::Ws;
+use crate::harness::{Bridge, Nats, SOON, eventually, within};
+
+/// Nothing but the last message, published beside natsway, arrives.
+async fn sees_only(messages: &mut async_nats::Subscriber, client: &async_nats::Client, last: &str) {
+    client
+        .publish("seen", last.to_owned().into())
+        .await
+        .unwrap();
+    client.flush().await.unwrap();
+    let message = within(SOON, "a message", messages.next()).await.unwrap();
+    assert_eq!(message.payload, last);
+}
+
+#[tokio::test]
+async fn a_foreign_page_publishes_nothing_and_a_listed_one_does() {
+    let nats = Nats::start().await;
+    let yaml = "cors: { origins: [\"https://app.example\"] }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let client = nats.client().await;
+    let mut messages = client.subscribe("seen").await.unwrap();
+    client.flush().await.unwrap();
+    for (name, value) in [
+        ("origin", "https://evil.example"),
+        ("origin", "https://app.example.evil"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        // As a form or a `fetch` without preflight sends it.
+        let request = bridge.post("/v1/publish/seen").header(name, value);
+        let request = request.header("content-type", "text/plain").body("forged");
+        let problem = request
+            .send()
+            .await
+            .expect_problem(403, "origin-not-allowed");
+        assert_eq!(problem["outcome"], "not_sent");
+    }
+    sees_only(&mut messages, &client, "first").await;
+    let request = bridge
+        .post("/v1/publish/seen")
+        .header("origin", "https://app.example");
+    let answer = request.body("listed").send().await.expect(204);
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("https://app.example")
+    );
+    let message = within(SOON, "a message", messages.next()).await.unwrap();
+    assert_eq!(message.payload, "listed");
+}
+
+#[tokio::test]
+async fn a_rebound_name_publishes_nothing() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(
+        &nats,
+        "listen: { data: [\"127.0.0.1:0\"], admin: \"127.0.0.1:0\", hosts: [gate.example] }",
+    )
+    .await;
+    let client = nats.client().await;
+    let mut messages = client.subscribe("seen").await.unwrap();
+    client.flush().await.unwrap();
+    for host in [
+        "evil.com",
+        "localhost.evil.com",
+        "127.0.0.1.nip.io",
+        "10.0.0.1",
+    ] {
+        let head = format!("POST /v1/publish/seen HTTP/1.1\r\nHost: {host}");
+        let answer = bridge.raw().await.request(&head, b"forged").await;
+        assert_eq!(
+            (answer.status, answer.code().as_deref()),
+            (421, Some("host-not-allowed"))
+        );
+    }
+    let absolute = "POST http://evil.com/v1/publish/seen HTTP/1.1\r\nHost: localhost";
+    assert_eq!(
+        bridge.raw().await.request(absolute, b"forged").await.status,
+        421
+    );
+    let missing = "POST /v1/publish/seen HTTP/1.1";
+    assert_eq!(
+        bridge.raw().await.request(missing, b"forged").await.status,
+        421
+    );
+    sees_only(&mut messages, &client, "first").await;
+    for host in ["localhost", "127.0.0.1:1", "[::1]", "GATE.example:80"] {
+        let head = format!("POST /v1/publish/seen HTTP/1.1\r\nHost: {host}");
+        assert_eq!(
+            bridge.raw().await.request(&head, b"x").await.status,
+            204,
+            "{host}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_is_opened_for_listed_origins_only() {
+    let nats = Nats::start().await;
+    let yaml = "cors: { origins: [\"https://app.example\"] }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let open = async |origin: &str| {
+        let headers = [("origin", origin)];
+        Ws::connect(bridge.address(), "/v1/subscribe/a", &headers).await
+    };
+    assert!(open("https://app.example").await.is_ok());
+    for origin in ["https://evil.example", "null"] {
+        let refused = open(origin).await.err().unwrap().to_string();
+        assert!(refused.contains("403"), "{origin}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_responder_opens_the_breaker_and_a_living_one_closes_it() {
+    let nats = Nats::start().await;
+    let yaml = "
+routes:
+  - name: stock
+    match: { method: GET, path: \"/stock/{sku}\" }
+    request: { subject: \"stock.{sku}\" }
+    breaker: { failures: 3, window: 60s, open_for: 1s }
+";
+    let bridge = Bridge::start(&nats, yaml).await;
+    for _ in 0..3 {
+        bridge
+            .get("/stock/7")
+            .send()
+            .await
+            .expect_problem(503, "no-responders");
+    }
+    let problem = bridge
+        .get("/stock/7")
+        .send()
+        .await
+        .expect_problem(503, "circuit-open");
+    assert_eq!(problem["outcome"], "not_sent");
+    assert_eq!(problem["retryable"], true);
+    let (_, metrics) = bridge.admin_get("/metrics").await;
+    assert!(
+        metrics.contains("natsway_http_breaker_open{route=\"stock\"} 1"),
+        "{metrics}"
+    );
+    let client = nats.client().await;
+    let mut requests = client.subscribe("stock.*").await.unwrap();
+    client.flush().await.unwrap();
+    let responder = tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let reply = request.reply.unwrap();
+            client.publish(reply, "12".into()).await.unwrap();
+        }
+    });
+    eventually(SOON, "the breaker closes", async || {
+        bridge.get("/stock/7").send().await.status == 200
+    })
+    .await;
+    bridge.get("/stock/7").send().await.expect(200);
+    responder.abort();
+}
+
+#[tokio::test]
+async fn a_full_route_sheds_before_the_body_and_other_routes_are_untouched() {
+    let nats = Nats::start().await;
+    let yaml = "
+routes:
+  - name: slow
+    match: { method: POST, path: /slow }
+    request: { subject: slow }
+    timeout: 25s
+    concurrency: { limit: 1, queue: 0 }
+";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let client = nats.client().await;
+    let mut requests = client.subscribe("slow").await.unwrap();
+    client.flush().await.unwrap();
+    let first = bridge.post("/slow");
+    let first = tokio::spawn(async move { first.send().await });
+    let request = within(SOON, "the request", requests.next()).await.unwrap();
+    // A client that asks before it sends is never asked to send.
+    let mut raw = bridge.raw().await;
+    let head = "POST /slow HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    raw.send(head).await;
+    let answer = raw.response().await.unwrap();
+    assert_eq!(
+        (answer.status, answer.code().as_deref()),
+        (503, Some("overloaded"))
+    );
+    assert!(answer.header("retry-after").is_some());
+    bridge.post("/v1/publish/a").send().await.expect(204);
+    client
+        .publish(request.reply.unwrap(), "done".into())
+        .await
+        .unwrap();
+    first.await.unwrap().expect(200);
+    // The place is free again when a client goes away, too.
+    let gone = bridge.post("/slow");
+    let gone = tokio::spawn(async move { gone.try_send().await.is_ok() });
+    within(SOON, "the request", requests.next()).await.unwrap();
+    gone.abort();
+    let client = client.clone();
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            client
+                .publish(request.reply.unwrap(), "done".into())
+                .await
+                .unwrap();
+        }
+    });
+    eventually(SOON, "the place is free", async || {
+        bridge.post("/slow").send().await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_by_the_key_it_says() {
+    let nats = Nats::start().await;
+    let yaml = "
+routes:
+  - name: limited
+    match: { method: POST, path: /limited }
+    publish: { subject: a }
+    rate: { limit: 1/h, burst: 2, key: \"header:x-tenant\" }
+";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let send = async |tenant: &str| {
+        bridge
+            .post("/limited")
+            .header("x-tenant", tenant)
+            .send()
+            .await
+    };
+    for _ in 0..2 {
+        send("red").await.expect(204);
+    }
+    let refused = send("red").await;
+    assert!(refused.header("ratelimit").unwrap().contains("r=0"));
+    assert!(
+        refused
+            .header("ratelimit-policy")
+            .unwrap()
+            .contains("q=1;w=3600")
+    );
+    refused.expect_problem(429, "rate-limited");
+    send("blue").await.expect(204);
+}
+
+#[tokio::test]
+async fn a_slow_body_is_answered_on_time() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "http: { body_timeout: 1s }").await;
+    let mut raw = bridge.raw().await;
+    let start = Instant::now();
+    let head = "POST /v1/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
+    raw.send(head).await;
+    raw.send("a few").await;
+    let answer = raw.response().await.unwrap();
+    assert_eq!(
+        (answer.status, answer.code().as_deref()),
+        (408, Some("body-timeout"))
+    );
+    assert!(start.elapsed() >= Duration::from_millis(950));
+    raw.until_closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_still_reads_the_refusal() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let payload = vec![b'x'; 8 << 20];
+    let mut raw = bridge.raw().await;
+    let answer = raw
+        .request("POST /v1/publish/a HTTP/1.1\r\nHost: localhost", &payload)
+        .await;
+    assert_eq!(
+        (answer.status, answer.code().as_deref()),
+        (413, Some("payload-too-large"))
+    );
+}
+
+#[tokio::test]
+async fn encoded_bodies_are_refused() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    for path in ["/v1/publish/a", "/v1/request/a", "/v1/publish"] {
+        let request = bridge
+            .post(path)
+            .header("content-encoding", "gzip")
+            .body("x");
+        let answer = request.send().await;
+        assert_eq!(answer.header("accept-encoding"), Some("identity"));
+        answer.expect_problem(415, "unsupported-media-type");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_load_fail_no_request() {
+    let nats = Nats::start().await;
+    let route = |timeout: u64| {
+        format!(
+            "routes: [{{ name: r, match: {{ method: POST, path: /r }}, publish: {{ subject: a }}, timeout: {timeout}s }}]\n"
+        )
+    };
+    let bridge = Bridge::start(&nats, &route(20)).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut load = JoinSet::new();
+    for _ in 0..8 {
+        let mut raw = bridge.raw().await;
+        let stopped = stopped.clone();
+        load.spawn(async move {
+            let mut answered = 0_usize;
+            while !*stopped.borrow() {
+                let answer = raw
+                    .request("POST /r HTTP/1.1\r\nHost: localhost", b"x")
+                    .await;
+                assert_eq!(answer.status, 204, "{answer:?}");
+                assert_eq!(answer.header("connection"), None);
+                answered += 1;
+            }
+            answered
+        });
+    }
+    for reload in 1..=20_u64 {
+        std::fs::write(bridge.config_file(), route(20 + reload % 2)).unwrap();
+        bridge.signal(libc::SIGHUP);
+        eventually(SOON, "the configuration is reloaded", async || {
+            let (_, metrics) = bridge.admin_get("/metrics").await;
+            let counted = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix("natsway_config_reloads_total{result=\"ok\"} "));
+            counted.is_some_and(|count| count.parse::<u64>().unwrap() >= reload)
+        })
+        .await;
+    }
+    stop.send(true).unwrap();
+    while let Some(answered) = load.join_next().await {
+        assert!(answered.unwrap() > 0);
+    }
+}

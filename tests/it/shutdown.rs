@@ -1,0 +1,186 @@
+//! How natsway ends: readiness first, then everything in flight, then streams with a reason.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::harness::raw_http::Connection;
+use crate::harness::{Bridge, Nats, SOON, eventually, within};
+
+const PUBLISH: &str = "POST /v1/publish/a HTTP/1.1\r\nHost: localhost";
+
+/// Waits until nobody can connect any more.
+async fn refuses(address: &str) {
+    eventually(SOON, "new connections are refused", async || {
+        TcpStream::connect(address).await.is_err()
+    })
+    .await;
+}
+
+/// A responder that has got its request, and has not answered it.
+async fn held(nats: &Nats, bridge: &Bridge, timeout: &str) -> Held {
+    let client = nats.client().await;
+    let mut requests = client.subscribe("slow").await.unwrap();
+    client.flush().await.unwrap();
+    let path = format!("/v1/request/slow?timeout={timeout}");
+    let request = bridge.post(&path);
+    let answer = tokio::spawn(async move { request.send().await });
+    let message = within(SOON, "the request", requests.next()).await.unwrap();
+    Held {
+        client,
+        reply: message.reply.unwrap(),
+        answer,
+    }
+}
+
+struct Held {
+    client: async_nats::Client,
+    reply: async_nats::Subject,
+    answer: tokio::task::JoinHandle<crate::harness::Answer>,
+}
+
+#[tokio::test]
+async fn readiness_turns_first_and_requests_are_served_until_the_delay_is_over() {
+    let nats = Nats::start().await;
+    let yaml = "shutdown: { ready_delay: 3s, grace: 20s }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let mut stream = bridge.sse("/v1/subscribe/a").await;
+    bridge.sigterm();
+    eventually(SOON, "readiness turns", async || {
+        bridge.admin_get("/readyz").await.0 == 503
+    })
+    .await;
+    assert_eq!(bridge.admin_get("/livez").await.0, 200);
+    // A new connection, a new request, and the open stream sees its message.
+    let mut raw = bridge.raw().await;
+    let answer = raw.request(PUBLISH, b"7").await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(stream.event().await.unwrap().json()["data"], 7);
+    // Then it ends, with a reason.
+    let last = stream.event().await.unwrap();
+    assert_eq!(last.event.as_deref(), Some("end"));
+    assert_eq!(last.json()["reason"], "draining");
+    assert!(stream.chunk().await.is_none());
+    assert!(bridge.wait_exit(SOON).await.success());
+}
+
+#[tokio::test]
+async fn a_request_in_flight_gets_its_own_answer() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "shutdown: { grace: 30s }").await;
+    let held = held(&nats, &bridge, "30s").await;
+    bridge.sigterm();
+    refuses(bridge.address()).await;
+    held.client
+        .publish(held.reply, "late".into())
+        .await
+        .unwrap();
+    held.client.flush().await.unwrap();
+    let answer = held.answer.await.unwrap().expect(200);
+    assert_eq!(answer.text(), "late");
+    assert!(bridge.wait_exit(SOON).await.success());
+    bridge.logs("everything in flight was answered").await;
+}
+
+#[tokio::test]
+async fn what_nobody_answers_is_answered_before_grace_is_over() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "shutdown: { grace: 3s }").await;
+    let held = held(&nats, &bridge, "60s").await;
+    let start = Instant::now();
+    bridge.sigterm();
+    let problem = held
+        .answer
+        .await
+        .unwrap()
+        .expect_problem(503, "shutting-down");
+    assert_eq!(problem["outcome"], "unknown");
+    assert!(bridge.wait_exit(SOON).await.success());
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+    bridge.logs("the grace period ran out").await;
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "shutdown: { ready_delay: 200s, grace: 200s }").await;
+    let held = held(&nats, &bridge, "60s").await;
+    bridge.sigterm();
+    bridge.logs("shutting down").await;
+    bridge.signal(libc::SIGINT);
+    assert_eq!(bridge.wait_exit(SOON).await.code(), Some(1));
+    held.answer.abort();
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_it_up() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "shutdown: { grace: 120s }").await;
+    let mut idle = bridge.raw().await;
+    assert_eq!(idle.request(PUBLISH, b"1").await.status, 204);
+    let silent = bridge.raw().await;
+    bridge.sigterm();
+    assert!(bridge.wait_exit(SOON).await.success());
+    assert!(idle.until_closed().await.is_empty());
+    drop(silent);
+}
+
+/// Publishes one message after the other on one connection, until natsway says it closes it.
+async fn publish_until_close(mut raw: Connection) -> usize {
+    let mut answered = 0;
+    loop {
+        let answer = raw.request(PUBLISH, b"x").await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        answered += 1;
+        if answer.header("connection") == Some("close") {
+            return answered;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_connections_lose_no_request() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut busy = JoinSet::new();
+    for _ in 0..16 {
+        busy.spawn(publish_until_close(bridge.raw().await));
+    }
+    eventually(SOON, "requests are answered", async || {
+        let (_, metrics) = bridge.admin_get("/metrics").await;
+        metrics.contains("natsway_http_request_duration_seconds_count{route=\"publish\"")
+    })
+    .await;
+    bridge.sigterm();
+    while let Some(answered) = within(SOON, "a client is done", busy.join_next()).await {
+        assert!(answered.unwrap() > 0);
+    }
+    assert!(bridge.wait_exit(SOON).await.success());
+}
+
+#[tokio::test]
+async fn sockets_end_with_the_code_for_it() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut raw = bridge.ws("/v1/subscribe/a?format=raw").await;
+    bridge.sigterm();
+    let (code, _) = raw.closed().await.unwrap();
+    assert_eq!(code, 1001);
+    assert!(bridge.wait_exit(SOON).await.success());
+}
+
+#[tokio::test]
+async fn it_ends_while_nats_is_away() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "shutdown: { grace: 10s }").await;
+    nats.pause().await;
+    bridge.sigterm();
+    assert!(bridge.wait_exit(SOON).await.success());
+}
