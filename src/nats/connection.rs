@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::connect::{InboxRights, Opened};
 use super::events::Signals;
-use super::pending::{Pending, PendingReply, Replies, RunConfirm};
+use super::pending::{Pending, PendingReply, Replies, RunConfirm, Source};
 use super::permissions::Permissions;
 use super::queue::{Entry, Load, QueueLimits, SendQueue, Settle};
 use super::ticket::Ticket;
@@ -232,18 +232,27 @@ impl Connection {
     ) -> Result<Replies, Failure> {
         self.check_reply(&message)?;
         let replies = self.expect_many(Some(message.subject.clone()), capacity);
-        self.send_with_reply(message, replies.slot.subject(), &replies.ticket)?;
+        self.send_with_reply(message, replies.subject(), &replies.ticket)?;
         Ok(replies)
     }
 
-    /// An inbox for whoever sends there by other means, such as a pull consumer.
-    pub(super) fn inbox(self: &Arc<Self>, capacity: usize) -> Result<Replies, Failure> {
+    /// An inbox of its own, for whoever sends there by other means, such as a pull consumer.
+    pub(super) async fn inbox(self: &Arc<Self>) -> Result<Replies, Failure> {
         if !self.rights.read {
             return Err(Failure::PermissionDenied);
         }
-        let replies = self.expect_many(None, capacity);
-        replies.ticket.hand_over();
-        Ok(replies)
+        let subject = self.own_subject('i');
+        let (_, subscriber) = self.subscribe(subject.clone(), None).await?;
+        let ticket = Ticket::new();
+        ticket.hand_over();
+        Ok(Replies {
+            connection: Arc::clone(self),
+            ticket,
+            source: Source::Own {
+                subject,
+                subscriber,
+            },
+        })
     }
 
     fn expect_many(self: &Arc<Self>, subject: Option<Subject>, capacity: usize) -> Replies {
@@ -252,9 +261,8 @@ impl Connection {
         let slot = self.signals.replies.expect(subject, &ticket, Some(sender));
         Replies {
             connection: Arc::clone(self),
-            slot,
             ticket,
-            receiver,
+            source: Source::Shared { slot, receiver },
         }
     }
 
@@ -347,8 +355,12 @@ impl Connection {
 
     /// A subject of our own for one probe.
     pub(super) fn probe_subject(&self) -> Subject {
+        self.own_subject('p')
+    }
+
+    fn own_subject(&self, kind: char) -> Subject {
         let number = self.probes.fetch_add(1, Ordering::Relaxed);
-        Subject::from(format!("{}.p.{number}", self.inbox_root))
+        Subject::from(format!("{}.{kind}.{number}", self.inbox_root))
     }
 
     /// Whether nothing is under way any more.

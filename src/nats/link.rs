@@ -207,12 +207,16 @@ impl Link {
         self.connection(call).await?.request_many(message, capacity)
     }
 
-    /// Opens an inbox on the connection there is.
+    /// Opens an inbox of its own on the connection there is. It holds some two thousand messages
+    /// that nobody has read yet; who asks for more at once loses some.
     ///
     /// # Errors
     /// No connection in time, or no right to read the inbox.
-    pub async fn inbox(&self, capacity: usize, call: Call) -> Result<Replies, Failure> {
-        self.connection(call).await?.inbox(capacity)
+    pub async fn inbox(&self, call: Call) -> Result<Replies, Failure> {
+        let connection = self.connection(call).await?;
+        timeout_at(call.deadline, connection.inbox())
+            .await
+            .unwrap_or(Err(Failure::NotSentInTime))
     }
 
     /// Waits until the server has read everything that was published over this link before.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use async_nats::Subject;
+use async_nats::{StatusCode, Subject, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -73,16 +74,35 @@ impl PendingReply {
 #[derive(Debug)]
 pub struct Replies {
     pub(super) connection: Arc<Connection>,
-    pub(super) slot: ReplySlot,
     pub(super) ticket: Arc<Ticket>,
-    pub(super) receiver: mpsc::Receiver<Inbound>,
+    pub(super) source: Source,
+}
+
+/// Where replies come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The inbox that all requests of the connection share.
+    Shared {
+        slot: ReplySlot,
+        receiver: mpsc::Receiver<Inbound>,
+    },
+    /// An inbox of its own. JetStream delivers a message under the subject it was stored with, so
+    /// only the subscription tells whose it is; and a server stops delivering where the
+    /// subscription has ended.
+    Own {
+        subject: Subject,
+        subscriber: Subscriber,
+    },
 }
 
 impl Replies {
     /// Where replies have to be sent to.
     #[must_use]
     pub fn subject(&self) -> Subject {
-        self.slot.subject()
+        match &self.source {
+            Source::Shared { slot, .. } => slot.subject(),
+            Source::Own { subject, .. } => subject.clone(),
+        }
     }
 
     /// The connection it lives on.
@@ -100,7 +120,7 @@ impl Replies {
         let ticket = Ticket::new();
         let entry = Entry {
             load: Load::One(message),
-            reply: Some(self.slot.subject()),
+            reply: Some(self.subject()),
             ticket: Some(Arc::clone(&ticket)),
             settle: Settle::Flush,
         };
@@ -114,10 +134,12 @@ impl Replies {
     /// [`Failure::Timeout`] or [`Failure::NotSentInTime`] at `until`, or why no reply will come.
     pub async fn next(&mut self, until: Instant) -> Result<Inbound, Failure> {
         let ticket = Arc::clone(&self.ticket);
+        let closed = self.connection.signals.closed.clone();
         tokio::select! {
             biased;
-            Some(message) = self.receiver.recv() => Ok(message),
+            reply = self.source.next() => reply,
             outcome = std::future::poll_fn(|cx| ticket.poll_outcome(cx)) => Err(outcome.err().unwrap_or(Failure::Lost)),
+            () = closed.cancelled() => Err(Failure::Lost),
             () = tokio::time::sleep_until(until) => {
                 Err(if ticket.withdraw() { Failure::NotSentInTime } else { Failure::Timeout })
             }
@@ -126,8 +148,31 @@ impl Replies {
 
     /// A reply that is there already.
     pub fn try_next(&mut self) -> Option<Inbound> {
-        self.receiver.try_recv().ok()
+        match &mut self.source {
+            Source::Shared { receiver, .. } => receiver.try_recv().ok(),
+            Source::Own { subscriber, .. } => subscriber.next().now_or_never()?,
+        }
     }
+}
+
+impl Source {
+    /// Never resolves for a shared inbox whose table let go of it: its ticket knows why.
+    async fn next(&mut self) -> Result<Inbound, Failure> {
+        match self {
+            Self::Shared { receiver, .. } => match receiver.recv().await {
+                Some(message) => Ok(message),
+                None => std::future::pending().await,
+            },
+            Self::Own { subscriber, .. } => match subscriber.next().await {
+                Some(message) if is_no_responders(&message) => Err(Failure::NoResponders),
+                message => message.ok_or(Failure::Lost),
+            },
+        }
+    }
+}
+
+fn is_no_responders(message: &Inbound) -> bool {
+    message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty()
 }
 
 impl Drop for Replies {

@@ -16,9 +16,6 @@ use crate::nats::{Call, Failure, Inbound, Link, Outbound, Replies};
 /// and a replicated consumer answers only after its peers.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Room for status messages beside the messages themselves.
-const STATUS_ROOM: usize = 8;
-
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Order {
@@ -88,7 +85,7 @@ pub(super) struct Pull {
 impl Pull {
     /// An inbox for it; nothing is sent yet.
     pub(super) async fn prepare(link: &Link, order: Order, call: Call) -> Result<Self, Failure> {
-        let replies = link.inbox(order.batch + STATUS_ROOM, call).await?;
+        let replies = link.inbox(call).await?;
         Ok(Self {
             replies,
             order,
