@@ -9,10 +9,12 @@
     reason = "a helper of a test fails as a test does"
 )]
 
+mod acks;
 mod admin;
 mod batch;
 mod browser;
 mod config;
+mod fetch;
 mod harness;
 mod layering;
 mod layers;

@@ -1,7 +1,7 @@
 //! The messages of one fetch, pull after pull.
 //!
-//! A *sweep* takes what is there and ends as soon as nothing more is; it tells within 50 ms whether
-//! there is anything. Where there is nothing, a *wait* asks for one single message for up to two
+//! A *sweep* takes what is there and ends as soon as nothing more is; it soon tells whether there is
+//! anything. Where there is nothing, a *wait* asks for one single message for up to two
 //! seconds, again and again. So a client that vanishes leaves at most one message to be given back,
 //! no pull outlives its fetch for long, and one that got lost in an election is soon asked again:
 //! what idle heartbeats are for with long pulls.
@@ -23,6 +23,8 @@ use crate::subject::Name;
 
 /// How long after the last message an answer waits for another.
 const LINGER: Duration = Duration::from_millis(50);
+/// How long the first sweep looks for something.
+const FIRST_MAX: Duration = Duration::from_millis(250);
 /// How long a single pull waits at the server.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// The server's clock has no finer grain that matters.
@@ -209,7 +211,7 @@ impl Fetching {
         let left_of_time = end.saturating_duration_since(now);
         let expires = match self.step {
             // What is there comes at once; a busy server gets time to find it.
-            Step::Sweep if is_first => LINGER,
+            Step::Sweep if is_first => left_of_time.clamp(LINGER, FIRST_MAX),
             Step::Sweep => left_of_time.min(LINGER),
             _ => left_of_time.min(WAIT_MAX),
         };
