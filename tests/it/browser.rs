@@ -1,6 +1,7 @@
 //! Real pages in a real browser. `make test-browser` runs these: they need Chromium and Node.js.
 
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -10,6 +11,8 @@ use tokio::task::JoinHandle;
 
 use crate::harness::process::{Output, Process};
 use crate::harness::{Bridge, Nats, SOON, eventually_some};
+use crate::readme::readme;
+use crate::readme::transcript::blocks;
 
 const COUNT: usize = 1000;
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
@@ -17,18 +20,22 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 /// Serves the page: an origin of its own.
 struct Site {
     origin: String,
+    page: Arc<Mutex<String>>,
     task: JoinHandle<()>,
 }
 
 impl Site {
     async fn open() -> Self {
+        let page = std::fs::read_to_string(format!("{FOLDER}/page.html")).expect("the page");
+        let page = Arc::new(Mutex::new(page));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let page = std::fs::read_to_string(format!("{FOLDER}/page.html")).expect("the page");
+        let shown = Arc::clone(&page);
         let task = tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let mut request = [0; 4096];
                 let _ = socket.read(&mut request).await;
+                let page = shown.lock().expect("no holder panics").clone();
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n";
                 let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
                 let _ = socket.write_all(answer.as_bytes()).await;
@@ -36,8 +43,14 @@ impl Site {
         });
         Self {
             origin: format!("http://{address}"),
+            page,
             task,
         }
+    }
+
+    /// Another page in place of `page.html`.
+    fn show(&self, page: String) {
+        *self.page.lock().expect("no holder panics") = page;
     }
 }
 
@@ -77,16 +90,23 @@ impl Page {
         }
     }
 
+    /// The reports with this member so far.
+    fn all(&self, member: &str) -> Vec<Value> {
+        let lines = self.process.output.lines();
+        let reports = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        reports
+            .filter(|report| report.get(member).is_some())
+            .collect()
+    }
+
     /// Waits for a report with this member.
     async fn reports(&self, member: &str) -> Value {
         let what = format!("the page reports {member:?}");
         eventually_some(SOON * 4, &what, async || {
-            let lines = self.process.output.lines();
-            let mut reports = lines
-                .iter()
-                .filter_map(|l| serde_json::from_str::<Value>(l).ok());
-            let found = reports.find(|report| report.get(member).is_some());
             let exited = self.process.exited();
+            let found = self.all(member).into_iter().next();
             assert!(
                 found.is_some() || exited.is_none(),
                 "the browser ended: {exited:?}"
@@ -177,4 +197,45 @@ async fn a_page_of_a_foreign_origin_gets_nothing() {
         published.is_empty(),
         "a stranger's page has published: {published:?}"
     );
+}
+
+/// Reports what the example of the README does, without changing a letter of it but the address.
+const OBSERVED: &str = r"<!doctype html><script>
+    console.log = (data) => report({ log: data });
+    const Real = EventSource;
+    EventSource = function (url) {
+        const source = new Real(url);
+        source.addEventListener('open', () => report({ open: true }));
+        return source;
+    };
+    const close = Real.prototype.close;
+    Real.prototype.close = function () {
+        close.call(this);
+        report({ done: true, readyState: this.readyState });
+    };
+</script><script type='module'>EXAMPLE</script>";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_of_the_readme_works() {
+    let site = Site::open().await;
+    let (_nats, bridge) = start(&site).await;
+    let blocks = blocks(&readme());
+    let example = blocks.iter().find(|block| block.language == "js");
+    let example = &example.expect("the README has an example").text;
+    let example = example.replace("127.0.0.1:4280", bridge.address());
+    site.show(OBSERVED.replace("EXAMPLE", &example));
+    let page = Page::open(&site, "readme", "", "");
+    page.reports("open").await;
+    for body in ["one", "two"] {
+        bridge
+            .post("/v1/publish/greet.all")
+            .body(body)
+            .send()
+            .await
+            .expect(204);
+    }
+    let done = page.reports("done").await;
+    assert_eq!(done["readyState"], 2);
+    let logged = page.all("log");
+    assert_eq!(logged, [json!({"log": "one"}), json!({"log": "two"})]);
 }

@@ -1,6 +1,6 @@
 //! The tour of the README is true: every command runs, every answer is the one that is printed.
 
-mod transcript;
+pub(crate) mod transcript;
 
 use std::path::Path;
 use std::process::Command;
@@ -14,9 +14,19 @@ use transcript::{Block, Step, blocks, matches};
 const PRELUDE: &str = "curl() { command curl --silent --show-error \"$@\"; }\n";
 const MARK: &str = "\u{1}\n";
 
-fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    std::fs::read_to_string(path).expect("the README")
+/// The text of a file of the checkout.
+fn text(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(path).expect("the file is there")
+}
+
+pub(crate) fn readme() -> String {
+    text("README.md")
+}
+
+/// What `make run` runs with.
+fn development() -> String {
+    text("deploy/dev/natsway.yaml")
 }
 
 /// The tour's addresses, and those of this test.
@@ -29,10 +39,8 @@ struct Tour {
 
 impl Tour {
     async fn start() -> Self {
-        let development = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/dev/natsway.yaml");
-        let yaml = std::fs::read_to_string(development).expect("the development configuration");
         let nats = Nats::start().await;
-        let bridge = Bridge::start(&nats, &yaml).await;
+        let bridge = Bridge::start(&nats, &development()).await;
         Self {
             nats,
             bridge,
@@ -62,6 +70,7 @@ impl Tour {
                 let script = block.text.replace("await asyncio.Event()", ready);
                 self.responder = Some(Python::run(&self.nats, &script).await);
             }
+            "yaml" => assert!(development().contains(&block.text), "{}", block.text),
             _ => {}
         }
     }
@@ -131,7 +140,7 @@ async fn the_tour_is_true() {
     let mut tour = Tour::start().await;
     let blocks = blocks(&readme());
     let commands: usize = blocks.iter().map(|block| block.steps.len()).sum();
-    assert!(commands >= 8, "the tour has gone: {commands} commands");
+    assert!(commands >= 10, "the tour has gone: {commands} commands");
     for block in Arc::new(blocks).iter() {
         tour.run(block).await;
     }
