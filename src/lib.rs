@@ -8,7 +8,6 @@ pub mod config;
 pub mod layers;
 pub mod lifecycle;
 pub mod nats;
-pub mod openapi;
 pub mod problem;
 pub mod router;
 pub mod server;

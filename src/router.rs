@@ -31,6 +31,7 @@
 
 mod compression;
 mod endpoint;
+pub mod openapi;
 mod route;
 mod stacks;
 
@@ -53,7 +54,7 @@ pub use route::{Kind, Route};
 pub use stacks::Shared;
 
 use crate::layers::{self, Verb};
-use crate::openapi;
+
 use endpoint::Endpoint;
 use stacks::Stacks;
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::hub::{Budget, Hub};
-use super::link::{Call, Confirm, Link, LinkState};
+use super::link::{Call, Confirm, Link};
 use super::pending::Replies;
 use super::settings::Settings;
 use super::{Failure, Inbound, Outbound, supervisor};
@@ -145,13 +145,18 @@ impl Nats {
         self.links().all(|link| link.now().is_some())
     }
 
-    /// Waits until every link has been connected, with a round trip passed.
+    /// Waits until every link has been connected, with a round trip passed; for ever if one is closed
+    /// before.
     pub async fn connected_once(&self) {
         for link in self.links() {
             let mut state = link.state();
-            let _closed = state
-                .wait_for(|state| state.epoch().is_some() || *state == LinkState::Closed)
-                .await;
+            let connected = state
+                .wait_for(|state| state.epoch().is_some())
+                .await
+                .is_ok();
+            if !connected {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

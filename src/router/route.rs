@@ -106,7 +106,7 @@ impl Unhandled {
     }
 
     /// Its OpenAPI operation object. `operationId`, path parameters and the problem responses are added
-    /// by [`crate::openapi`].
+    /// by [`super::openapi`].
     #[must_use]
     pub fn describe(mut self, operation: Value) -> Self {
         self.route.operation = operation;

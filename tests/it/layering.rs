@@ -10,7 +10,8 @@ const ROWS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["app"],
-    &["router", "server", "admin"],
+    &["admin"],
+    &["router", "server"],
     &["api"],
     &["layers"],
     &["problem"],
@@ -203,7 +204,11 @@ fn paths(code: &str) -> Vec<String> {
         code[at..].chars().take_while(|c| is_path(*c)).collect()
     };
     for name in ["crate::", "natsway::"] {
-        for (at, _) in code.match_indices(name) {
+        // A name in quotes is the target of a log line, not an import.
+        let named = code
+            .match_indices(name)
+            .filter(|(at, _)| !code[..*at].ends_with('"'));
+        for (at, _) in named {
             let path = path_at(at).replacen("natsway::", "crate::", 1);
             let rest = code[at + name.len()..].trim_start();
             match rest.strip_prefix('{') {
