@@ -10,13 +10,14 @@ mod spec;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts as _, RawPathParams, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
+use super::captures::Captures;
 use super::query::{Params, Query};
 use super::session::Session;
 use super::stream_body::{Feed, Form, Lifetimes, StreamBody};
@@ -163,14 +164,10 @@ impl Subscribe {
         parts: &mut Parts,
         query: &Query<'_>,
     ) -> Result<Vec<SubjectPattern>, Problem> {
-        let captures = RawPathParams::from_request_parts(parts, &()).await;
-        let captures = captures.map_err(|_| {
-            Problem::new(Code::InvalidSubject).detail("the path is not UTF-8 when decoded")
-        })?;
-        let capture = |name: &str| captures.iter().find(|(n, _)| *n == name).map(|(_, v)| v);
+        let captures = Captures::of(parts).await?;
         let subjects = match &self.asked {
             Asked::Path => {
-                let subject = capture("subject").unwrap_or_default();
+                let subject = captures.get("subject").unwrap_or_default();
                 vec![self.session.subscribe_to(subject)?]
             }
             Asked::Query => {
@@ -182,7 +179,7 @@ impl Subscribe {
             Asked::Declared(templates) => {
                 let value = |name: &str| match name.strip_prefix(FROM_QUERY) {
                     Some(name) => query.captured(name),
-                    None => capture(name),
+                    None => captures.get(name),
                 };
                 let mut subjects = Vec::with_capacity(templates.len());
                 for template in templates {

@@ -325,11 +325,9 @@ async fn what_is_wrong_is_said_and_the_connection_stays() {
     ws.send(&json!({"op": "publish", "id": "x", "subject": "b"}))
         .await;
     refused(&mut ws, Some("x"), 409, "conflict").await;
-    nats.client()
-        .await
-        .publish("a", "1".into())
-        .await
-        .expect("sent");
+    let client = nats.client().await;
+    client.publish("a", "1".into()).await.expect("sent");
+    client.flush().await.expect("the server reads");
     assert_eq!(ws.next().await["data"], 1);
 }
 

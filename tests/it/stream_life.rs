@@ -324,3 +324,46 @@ async fn open_raw(connection: &mut crate::harness::raw_http::Connection) {
     let head = connection.head().await.expect("a head");
     assert_eq!(head.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_multiplexed_client_is_told_of_each_subscription_how_much_it_lost() {
+    const COUNT: u64 = 600;
+    let nats = Nats::start().await;
+    let yaml = "api: { subscribe: { buffer: { messages: 32, bytes: 1MiB } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let mut ws = bridge.ws("/v1/ws").await;
+    for subject in ["a", "b"] {
+        ws.send(&json!({"op": "subscribe", "id": subject, "subject": subject}))
+            .await;
+        assert_eq!(ws.next().await, json!({"op": "ok", "id": subject}));
+    }
+    let client = nats.client().await;
+    let filler = "x".repeat(32 * 1024);
+    for number in 0..COUNT {
+        for subject in ["a", "b"] {
+            let payload = json!({"n": number, "filler": filler}).to_string();
+            publish(&client, subject, payload.as_bytes()).await;
+        }
+    }
+    client.flush().await.expect("the server reads");
+    let mut accounted = std::collections::HashMap::from([("a", 0), ("b", 0)]);
+    let mut dropped = 0;
+    while accounted.values().sum::<u64>() < 2 * COUNT {
+        let frame = ws.next().await;
+        let id = frame["id"].as_str().expect("an id");
+        let accounted = accounted.get_mut(id).expect("one of the two");
+        if frame["op"] == "gap" {
+            let lost = frame["dropped"].as_u64().expect("a number");
+            *accounted += lost;
+            dropped += lost;
+        } else {
+            assert_eq!(frame["data"]["n"], *accounted, "{id}");
+            *accounted += 1;
+        }
+    }
+    assert!(dropped > 0);
+    assert_eq!(
+        accounted,
+        std::collections::HashMap::from([("a", COUNT), ("b", COUNT)])
+    );
+}

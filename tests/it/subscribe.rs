@@ -199,7 +199,13 @@ async fn see_one(http: &Client, client: &async_nats::Client, task: usize, round:
         0 => http.sse(&path).await,
         _ => http.ndjson(&path).await,
     };
-    publish(client, &subject, round..round + 1).await;
+    // Through natsway, and beside it over another connection to the same server.
+    if task.is_multiple_of(2) {
+        let post = http.post(&format!("/v1/publish/{subject}?confirm=none"));
+        post.body(round.to_string()).send().await.expect(202);
+    } else {
+        publish(client, &subject, round..round + 1).await;
+    }
     let seen = match round % 2 {
         0 => stream.event().await.expect("an event").json(),
         _ => stream.json_line().await.expect("a line"),
@@ -224,7 +230,7 @@ async fn a_head_means_a_subscription_even_without_rights_on_the_inbox() {
     let bridge = Bridge::builder().servers(&url).start().await;
     let client = nats.client_as("test", "t").await;
     for round in 0..200 {
-        see_one(&bridge.client(), &client, 0, round).await;
+        see_one(&bridge.client(), &client, round % 2, round).await;
     }
 }
 
@@ -467,4 +473,48 @@ async fn streams_have_a_limit_in_the_process() {
         bridge.get("/v1/subscribe/c").stream().await.status == 200
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_route_streams_its_own_subjects() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(
+        &nats,
+        "routes:
+  - name: order-feed
+    match: { method: GET, path: \"/orders/{region}/feed\" }
+    subscribe: { subjects: [\"orders.{region}.>\", \"news.{region}\"] }
+    params: [max, timeout]
+  - name: jobs
+    match: { method: GET, path: /jobs }
+    subscribe: { subjects: [jobs], queue: workers }
+",
+    )
+    .await;
+    let mut ndjson = bridge.ndjson("/orders/eu/feed?max=2&color=red").await;
+    let mut ws = bridge.ws("/orders/eu/feed?max=2").await;
+    let client = nats.client().await;
+    for subject in ["orders.us.new", "orders.eu.new", "news.us", "news.eu"] {
+        publish(&client, subject, 1..2).await;
+    }
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        seen.push(ndjson.json_line().await.expect("a line"));
+        ws.next().await;
+    }
+    seen.sort_by_key(|line| line["subject"].to_string());
+    assert_eq!(seen, [envelope("news.eu", 1), envelope("orders.eu.new", 1)]);
+    assert_eq!(ndjson.json_line().await.expect("the end")["reason"], "max");
+    assert_eq!(ws.closed().await, Some((1000, "max".to_owned())));
+    for (path, status, code) in [
+        ("/orders/eu.%3E/feed", 400, "invalid-subject"),
+        ("/orders/*/feed", 400, "invalid-subject"),
+        ("/orders/eu/feed?queue=q", 400, "invalid-parameter"),
+        ("/orders/eu/feed?subject=b", 400, "invalid-parameter"),
+        ("/orders/eu/feed?timeout=1m", 400, "invalid-parameter"),
+    ] {
+        bridge.get(path).send().await.expect_problem(status, code);
+    }
+    let _members = [bridge.sse("/jobs").await, bridge.sse("/jobs").await];
+    assert_eq!(nats.subscriptions("jobs").await, 2, "each its own member");
 }
