@@ -1,9 +1,11 @@
 //! Tests that need the machine for themselves; `make test` runs them one after another.
 
 mod clusters;
+mod crowd;
 mod huge_batch;
 mod load;
 mod make_run;
+mod overload;
 mod poison;
 mod recovery;
 mod slow_reader;

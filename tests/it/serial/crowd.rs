@@ -1,0 +1,82 @@
+//! Thousands of clients that do not behave: they are closed on time, leave nothing behind, and others
+//! hardly notice.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::harness::raw_http::Connection;
+use crate::harness::{Bridge, Nats, SOON, eventually, soak, within};
+
+/// A client that sends `head`, then one byte a second, until natsway has closed the connection.
+async fn dribble(address: String, head: &'static str) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let _ = socket.write_all(head.as_bytes()).await;
+    let (mut read, mut write) = socket.into_split();
+    let writing = async {
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let reading = async { while matches!(read.read(&mut [0; 1024]).await, Ok(1..)) {} };
+    tokio::select! { () = writing => {}, () = reading => {} }
+}
+
+/// The 99th percentile of publishes, one every few milliseconds on one connection.
+async fn p99(bridge: &Bridge, requests: u32) -> Duration {
+    let mut raw: Connection = bridge.raw().await;
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let mut took = Vec::new();
+    for _ in 0..requests {
+        ticks.tick().await;
+        let start = Instant::now();
+        let answer = raw
+            .request("POST /v1/publish/a HTTP/1.1\r\nHost: localhost", b"x")
+            .await;
+        assert_eq!(answer.status, 204);
+        took.push(start.elapsed());
+    }
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
+    let each = soak(200, 2000);
+    let nats = Nats::start().await;
+    let yaml = "
+http: { header_timeout: 5s, body_timeout: 5s }
+memory: { bodies: 256MiB }
+api: { publish: { concurrency: { limit: 4096, queue: 0 } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let requests = soak(200, 2000);
+    let alone = p99(&bridge, requests).await;
+    let before = bridge.fds();
+    let mut crowd = JoinSet::new();
+    for _ in 0..each {
+        let address = bridge.address().to_owned();
+        crowd.spawn(dribble(address.clone(), "GET / HT"));
+        let head =
+            "POST /v1/publish/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
+        crowd.spawn(dribble(address, head));
+    }
+    let crowded = p99(&bridge, requests / 2).await;
+    within(SOON * 2, "all are closed", async {
+        while let Some(closed) = crowd.join_next().await {
+            closed.unwrap();
+        }
+    })
+    .await;
+    eventually(SOON, "file descriptors return to their count", async || {
+        bridge.fds() <= before + 1
+    })
+    .await;
+    if soak(false, true) {
+        let fair = alone.mul_f64(1.2) + Duration::from_millis(1);
+        assert!(crowded <= fair, "{crowded:?}, and {alone:?} alone");
+    }
+}
