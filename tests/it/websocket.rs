@@ -68,12 +68,12 @@ async fn a_client_that_closes_is_answered_and_unsubscribed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_answers_pings_stays_and_one_that_does_not_goes() {
     let nats = Nats::start().await;
-    let bridge = Bridge::start(&nats, "streams: { keep_alive: 300ms }").await;
+    let bridge = Bridge::start(&nats, "streams: { keep_alive: 2s }").await;
     let vanished = Ws::connect(bridge.address(), "/v1/subscribe/a", &[]).await;
     // The socket stays open and nobody reads it.
     let vanished = vanished.expect("it opens").into_socket();
     eventually(
-        Duration::from_secs(15),
+        Duration::from_secs(30),
         "the vanished client is noticed",
         async || nats.subscriptions("a").await == 0,
     )
@@ -86,7 +86,7 @@ async fn a_client_that_answers_pings_stays_and_one_that_does_not_goes() {
     let socket = socket.expect("natsway listens");
     let opened = tokio_tungstenite::client_async(request, socket).await;
     let (mut stream, _) = opened.expect("it opens");
-    for _ in 0..6 {
+    for _ in 0..3 {
         let frame = within(SOON, "a ping", stream.next()).await;
         assert!(matches!(frame, Some(Ok(Message::Ping(_)))), "{frame:?}");
         stream.flush().await.expect("the pong goes out");
