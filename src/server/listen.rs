@@ -1,5 +1,6 @@
 //! Binding: several TCP addresses and Unix sockets, and what there is to say when one is taken.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -99,12 +100,25 @@ async fn bind_one(
     match address {
         ListenAddr::Unix(path) => Ok(vec![wrap(bind_unix(path)?)]),
         ListenAddr::Tcp { host, port } => {
+            let resolved = lookup_host((host.as_str(), *port)).await.map_err(fail)?;
+            // A name such as `localhost` may stand for several addresses, and for one of them twice.
+            let resolved: BTreeSet<SocketAddr> = resolved.collect();
             let mut listeners = Vec::new();
-            // A name such as `localhost` may stand for several addresses.
-            for resolved in lookup_host((host.as_str(), *port)).await.map_err(fail)? {
-                listeners.push(wrap(bind_tcp(resolved).await.map_err(fail)?));
+            let mut missing = None;
+            for address in resolved {
+                match bind_tcp(address).await {
+                    Ok(bound) => listeners.push(wrap(bound)),
+                    Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                        missing = Some(error);
+                    }
+                    Err(error) => return Err(fail(error)),
+                }
             }
-            Ok(listeners)
+            // It may also stand for an address that this machine does not have.
+            match missing {
+                Some(error) if listeners.is_empty() => Err(fail(error)),
+                _ => Ok(listeners),
+            }
         }
     }
 }

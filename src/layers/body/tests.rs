@@ -1,0 +1,97 @@
+use super::*;
+use crate::telemetry::metrics::Gauge;
+use futures_util::stream;
+
+fn rules(intake: Intake, limit: SizeLimit, budget: u64) -> Rules {
+    Rules {
+        limit,
+        max_payload: MaxPayload::new(|| 100),
+        intake,
+        budget: Budget::new(budget, Gauge::default()),
+    }
+}
+
+const WHOLE: Intake = Intake::Whole(Duration::from_secs(30));
+
+fn chunks(chunks: usize, size: usize) -> Body {
+    let chunk = Bytes::from(vec![0_u8; size]);
+    Body::from_stream(stream::iter(
+        (0..chunks).map(move |_| Ok::<_, std::io::Error>(chunk.clone())),
+    ))
+}
+
+async fn taken(rules: &Rules, body: Body) -> Result<usize, Code> {
+    let (request, _room) = rules
+        .admit(Request::new(body))
+        .map_err(|problem| problem.code())?;
+    let bytes = collect(request.into_body()).await;
+    bytes
+        .map(|bytes| bytes.len())
+        .map_err(|problem| problem.code())
+}
+
+#[tokio::test]
+async fn the_limit_holds_for_declared_and_for_streamed_lengths() {
+    let rules = rules(WHOLE, SizeLimit::Auto, 1 << 20);
+    assert_eq!(taken(&rules, Body::from(vec![0; 100])).await, Ok(100));
+    assert_eq!(
+        taken(&rules, Body::from(vec![0; 101])).await,
+        Err(Code::PayloadTooLarge)
+    );
+    assert_eq!(taken(&rules, chunks(10, 10)).await, Ok(100));
+    assert_eq!(
+        taken(&rules, chunks(11, 10)).await,
+        Err(Code::PayloadTooLarge)
+    );
+    assert_eq!(taken(&rules, Body::empty()).await, Ok(0));
+}
+
+#[tokio::test]
+async fn the_budget_is_drawn_before_and_while_reading() {
+    let rules = rules(WHOLE, SizeLimit::Unlimited, 100 << 10);
+    let (held, room) = rules
+        .admit(Request::new(Body::from(vec![0; 50 << 10])))
+        .unwrap();
+    drop(held);
+    assert_eq!(
+        taken(&rules, Body::from(vec![0; 51 << 10])).await,
+        Err(Code::Overloaded)
+    );
+    drop(room);
+    assert_eq!(
+        taken(&rules, Body::from(vec![0; 51 << 10])).await,
+        Ok(51 << 10)
+    );
+    assert_eq!(taken(&rules, chunks(60, 1 << 10)).await, Ok(60 << 10));
+    assert_eq!(
+        taken(&rules, chunks(101, 1 << 10)).await,
+        Err(Code::Overloaded)
+    );
+}
+
+#[tokio::test]
+async fn a_streamed_body_draws_a_window_however_long_it_is() {
+    let streamed = Intake::Streamed(Duration::from_secs(30));
+    let rules = rules(streamed, SizeLimit::Unlimited, WINDOW);
+    assert_eq!(taken(&rules, chunks(3000, 1 << 10)).await, Ok(3000 << 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_ends_in_time_and_a_stream_only_when_it_is_silent() {
+    let dribble = || {
+        Body::from_stream(stream::unfold(0, |sent| async move {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            (sent < 8).then(|| (Ok::<_, std::io::Error>(Bytes::from_static(b"x")), sent + 1))
+        }))
+    };
+    let whole = rules(WHOLE, SizeLimit::Auto, 1 << 20);
+    let start = Instant::now();
+    assert_eq!(taken(&whole, dribble()).await, Err(Code::BodyTimeout));
+    assert_eq!(start.elapsed(), Duration::from_secs(30));
+    let patient = Intake::Streamed(Duration::from_secs(11));
+    let patient = rules(patient, SizeLimit::Unlimited, WINDOW);
+    assert_eq!(taken(&patient, dribble()).await, Ok(8));
+    let hasty = Intake::Streamed(Duration::from_secs(9));
+    let hasty = rules(hasty, SizeLimit::Unlimited, WINDOW);
+    assert_eq!(taken(&hasty, dribble()).await, Err(Code::BodyTimeout));
+}
