@@ -98,9 +98,9 @@ impl<'q> Query<'q> {
         Ok(query)
     }
 
-    fn take(&mut self, name: &'q str, value: &'q str, params: &Params) -> Result<(), Problem> {
+    fn take(&mut self, raw: &'q str, value: &'q str, params: &Params) -> Result<(), Problem> {
         // A name that is not UTF-8 is none that anybody knows.
-        let Some(name) = decode(name) else {
+        let Some(name) = decode(raw) else {
             return Ok(());
         };
         let Some(known) = params.allowed(&name) else {
@@ -111,6 +111,10 @@ impl<'q> Query<'q> {
             }
             return params.refuse(&name);
         };
+        // The deadline was set before, by the name as it is.
+        if known == Param::Timeout.as_str() && raw != known {
+            return Err(invalid(known, "its name must not be percent-encoded"));
+        }
         if known != Param::Subject.as_str() && self.get(known).is_some() {
             return Err(invalid(known, "given twice"));
         }

@@ -16,6 +16,7 @@ use super::{answer, body};
 use crate::config::{self, RequestAction};
 use crate::layers::deadline::Deadline;
 use crate::layers::memory::Budget;
+use crate::lifecycle::Drain;
 use crate::nats::{Call, Nats, Outbound};
 use crate::problem::{Code, Doing, Outcome, Problem};
 use crate::translate::headers::HeaderError;
@@ -31,6 +32,7 @@ const LARGE_BYTES: usize = 64 * 1024;
 pub struct Requester {
     recipe: Recipe,
     bodies: Arc<Budget>,
+    drain: Drain,
 }
 
 impl Requester {
@@ -40,11 +42,13 @@ impl Requester {
         settings: &config::Request,
         nats: &Arc<Nats>,
         bodies: &Arc<Budget>,
+        drain: &Drain,
     ) -> Arc<Self> {
         let session = Session::new(nats, &settings.subjects, settings.when_disconnected);
         Arc::new(Self {
             recipe: Recipe::built_in(session, &PARAMS),
             bodies: Arc::clone(bodies),
+            drain: drain.clone(),
         })
     }
 
@@ -57,10 +61,12 @@ impl Requester {
         action: &RequestAction,
         nats: &Arc<Nats>,
         bodies: &Arc<Budget>,
+        drain: &Drain,
     ) -> Result<Arc<Self>, HeaderError> {
         Ok(Arc::new(Self {
             recipe: Recipe::declared(route, &action.subject, nats)?,
             bodies: Arc::clone(bodies),
+            drain: drain.clone(),
         }))
     }
 
@@ -119,7 +125,7 @@ pub async fn handle(
     match many {
         None => verb.one(message, call).await,
         Some(many) => {
-            many.answer(message, call, session.nats(), &verb.bodies)
+            many.answer(message, call, session.nats(), &verb.bodies, &verb.drain)
                 .await
         }
     }

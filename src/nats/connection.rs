@@ -86,6 +86,13 @@ impl Connection {
         !self.permissions.is_certain()
     }
 
+    /// Whether half of the send queue stays free when so much is sent. Who has much to send, and
+    /// time, leaves that half to those who have not.
+    #[must_use]
+    pub fn keeps_half_free(&self, messages: usize, bytes: usize) -> bool {
+        self.queue.keeps_half_free(messages, bytes)
+    }
+
     /// Ends it, for all who use it.
     pub(super) fn close(&self) {
         self.signals.close();

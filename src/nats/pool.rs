@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -14,6 +15,8 @@ use super::pending::Replies;
 use super::settings::Settings;
 use super::{Failure, Inbound, Outbound, supervisor};
 
+const SERVER_DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
+
 /// All links of this natsway.
 #[derive(Debug)]
 pub struct Nats {
@@ -22,6 +25,8 @@ pub struct Nats {
     jetstream: Arc<Link>,
     hub: Hub,
     hasher: std::hash::RandomState,
+    /// As last told.
+    max_payload: AtomicUsize,
     shutdown: CancellationToken,
     tasks: parking_lot::Mutex<JoinSet<()>>,
 }
@@ -42,6 +47,7 @@ impl Nats {
             subscriptions,
             jetstream: Link::new("jetstream".to_owned()),
             hasher: std::hash::RandomState::new(),
+            max_payload: AtomicUsize::new(SERVER_DEFAULT_MAX_PAYLOAD),
             shutdown: CancellationToken::new(),
             tasks: parking_lot::Mutex::new(JoinSet::new()),
         };
@@ -163,10 +169,12 @@ impl Nats {
     /// The server's `max_payload` in bytes, as last told; 1 MiB before the first connect.
     #[must_use]
     pub fn max_payload(&self) -> usize {
-        const SERVER_DEFAULT: usize = 1024 * 1024;
-        self.messages[0]
-            .now()
-            .map_or(SERVER_DEFAULT, |connection| connection.client.max_payload())
+        let Some(connection) = self.messages[0].now() else {
+            return self.max_payload.load(Ordering::Relaxed);
+        };
+        let bytes = connection.client.max_payload();
+        self.max_payload.store(bytes, Ordering::Relaxed);
+        bytes
     }
 
     /// The version of the server behind the JetStream link, as `(major, minor, patch)`.

@@ -166,6 +166,15 @@ impl SendQueue {
         unconfirmed
     }
 
+    /// Whether half of it stays free when so much is added. Alone, as in [`Self::push`], it may be
+    /// more.
+    pub(super) fn keeps_half_free(&self, messages: usize, bytes: usize) -> bool {
+        let (waiting, waiting_bytes) = self.depth();
+        waiting == 0
+            || (waiting + messages <= self.limits.messages / 2
+                && waiting_bytes + bytes <= self.limits.bytes / 2)
+    }
+
     /// Messages and bytes that wait.
     pub(super) fn depth(&self) -> (usize, usize) {
         let state = self.state.lock();
@@ -203,6 +212,19 @@ mod tests {
         });
         assert_eq!(queue.push(entry(2000)), Ok(()), "alone it fits");
         assert_eq!(queue.push(entry(1)), Err(Failure::BufferFull));
+    }
+
+    #[test]
+    fn half_of_it_can_be_kept_free() {
+        let queue = SendQueue::new(QueueLimits {
+            messages: 4,
+            bytes: 1000,
+        });
+        assert!(queue.keeps_half_free(9, 9000), "alone it may be more");
+        queue.push(entry(1)).unwrap();
+        assert!(queue.keeps_half_free(1, 100));
+        assert!(!queue.keeps_half_free(2, 100));
+        assert!(!queue.keeps_half_free(1, 500));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::harness::{Answer, Bridge, Nats, SOON, within};
+use crate::harness::{Answer, Bridge, Nats, SOON, round_trip, within};
 
 /// A body whose pieces are sent by hand.
 pub(super) fn body_by_hand() -> (mpsc::Sender<Bytes>, reqwest::Body) {
@@ -41,7 +41,7 @@ async fn each_line_is_a_message() {
     let bridge = Bridge::start(&nats, "nats: { connections: 2 }").await;
     let client = nats.client().await;
     let mut seen = client.subscribe("b.>").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let body = concat!(
         r#"{"subject":"b.1","data":{"id": 1}}"#,
         "\n",
@@ -81,7 +81,7 @@ async fn a_body_can_be_split_into_lines_whatever_it_is() {
     let bridge = Bridge::start(&nats, "").await;
     let client = nats.client().await;
     let mut seen = client.subscribe("lines").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let request = bridge
         .post("/v1/publish/lines?split=lines")
         .header("content-type", "text/csv")
@@ -203,7 +203,7 @@ async fn order_holds_per_subject() {
     let bridge = Bridge::start(&nats, "nats: { connections: 4 }").await;
     let client = nats.client().await;
     let mut seen = client.subscribe("s.>").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     for confirm in ["none", "server", "stream"] {
         const LINES: usize = 5000;
         let body: String = (0..LINES)
@@ -230,7 +230,7 @@ async fn what_was_read_is_sent_while_the_client_lets_wait() {
     let bridge = Bridge::start(&nats, "").await;
     let client = nats.client().await;
     let mut seen = client.subscribe("live").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let (sender, body) = body_by_hand();
     let answer = tokio::spawn(
         bridge

@@ -26,7 +26,7 @@ mod selftest;
 pub(crate) use bridge::Bridge;
 pub(crate) use client::{Answer, Client};
 pub(crate) use eventually::{SOON, eventually, eventually_some};
-pub(crate) use nats::Nats;
+pub(crate) use nats::{Nats, round_trip};
 pub(crate) use python::Python;
 
 use std::time::Duration;

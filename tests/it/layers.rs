@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 
 use crate::harness::ws::Ws;
-use crate::harness::{Bridge, Nats, SOON, eventually, within};
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
 
 /// Nothing but the last message, published beside natsway, arrives.
 async fn sees_only(messages: &mut async_nats::Subscriber, client: &async_nats::Client, last: &str) {
@@ -14,7 +14,7 @@ async fn sees_only(messages: &mut async_nats::Subscriber, client: &async_nats::C
         .publish("seen", last.to_owned().into())
         .await
         .unwrap();
-    client.flush().await.unwrap();
+    round_trip(client).await;
     let message = within(SOON, "a message", messages.next()).await.unwrap();
     assert_eq!(message.payload, last);
 }
@@ -26,7 +26,7 @@ async fn a_foreign_page_publishes_nothing_and_a_listed_one_does() {
     let bridge = Bridge::start(&nats, yaml).await;
     let client = nats.client().await;
     let mut messages = client.subscribe("seen").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     for (name, value) in [
         ("origin", "https://evil.example"),
         ("origin", "https://app.example.evil"),
@@ -65,7 +65,7 @@ async fn a_rebound_name_publishes_nothing() {
     .await;
     let client = nats.client().await;
     let mut messages = client.subscribe("seen").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     for host in [
         "evil.com",
         "localhost.evil.com",
@@ -148,7 +148,7 @@ routes:
     );
     let client = nats.client().await;
     let mut requests = client.subscribe("stock.*").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let responder = tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let reply = request.reply.unwrap();
@@ -177,7 +177,7 @@ routes:
     let bridge = Bridge::start(&nats, yaml).await;
     let client = nats.client().await;
     let mut requests = client.subscribe("slow").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let first = bridge.post("/slow");
     let first = tokio::spawn(async move { first.send().await });
     let request = within(SOON, "the request", requests.next()).await.unwrap();

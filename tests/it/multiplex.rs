@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::client::assert_well_formed;
 use crate::harness::ws::Ws;
-use crate::harness::{Bridge, Nats, SOON, eventually};
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip};
 
 async fn open(bridge: &Bridge) -> Ws {
     bridge.ws("/v1/ws").await
@@ -39,7 +39,7 @@ async fn refused(ws: &mut Ws, id: Option<&str>, status: u16, code: &str) -> Valu
 async fn service(nats: &Nats, subject: &'static str, answer: &'static str) {
     let client = nats.client().await;
     let mut requests = client.subscribe(subject).await.expect("subscribed");
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let Some(reply) = request.reply else { continue };
@@ -94,7 +94,7 @@ async fn subscriptions_come_under_their_ids_until_they_are_ended() {
     let client = nats.client().await;
     client.publish("a.x", "1".into()).await.expect("sent");
     client.publish("b", "text".into()).await.expect("sent");
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     let mut seen = HashMap::new();
     for _ in 0..3 {
         let frame = ws.next().await;
@@ -119,7 +119,7 @@ async fn subscriptions_come_under_their_ids_until_they_are_ended() {
     .await;
     client.publish("b", "2".into()).await.expect("sent");
     client.publish("a.y", "3".into()).await.expect("sent");
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     for _ in 0..2 {
         assert_eq!(ws.next().await["subject"], "a.y");
     }
@@ -212,7 +212,7 @@ async fn requests_bring_their_replies() {
     // Somebody listens and does not answer.
     let silent = nats.client().await;
     let _listening = silent.subscribe("silent").await.expect("subscribed");
-    silent.flush().await.expect("the server reads");
+    round_trip(&silent).await;
     ws.send(&json!({"op": "request", "id": "r", "subject": "silent", "timeout": "200ms"}))
         .await;
     let problem = refused(&mut ws, Some("r"), 504, "reply-timeout").await;
@@ -327,7 +327,7 @@ async fn what_is_wrong_is_said_and_the_connection_stays() {
     refused(&mut ws, Some("x"), 409, "conflict").await;
     let client = nats.client().await;
     client.publish("a", "1".into()).await.expect("sent");
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     assert_eq!(ws.next().await["data"], 1);
 }
 
@@ -367,7 +367,7 @@ async fn with_too_much_in_flight_it_reads_no_more() {
     let bridge = Bridge::start(&nats, "").await;
     let silent = nats.client().await;
     let mut requests = silent.subscribe("slow").await.expect("subscribed");
-    silent.flush().await.expect("the server reads");
+    round_trip(&silent).await;
     let mut ws = open(&bridge).await;
     for id in 0..300 {
         ws.send(&json!({"op": "request", "id": id, "subject": "slow", "timeout": "60s"}))
@@ -389,7 +389,7 @@ async fn with_too_much_in_flight_it_reads_no_more() {
         }
         let reply = arrived[number].reply.clone().expect("a reply subject");
         silent.publish(reply, "1".into()).await.expect("sent");
-        silent.flush().await.expect("the server reads");
+        round_trip(&silent).await;
     }
     let mut ids = Vec::new();
     for _ in 0..300 {
@@ -418,7 +418,7 @@ async fn gaps_and_ends_come_under_the_ids() {
     // A request in flight is answered before the end.
     let slow = nats.client().await;
     let mut requests = slow.subscribe("slow").await.expect("subscribed");
-    slow.flush().await.expect("the server reads");
+    round_trip(&slow).await;
     bridge.is_connected().await;
     ws.send(&json!({"op": "request", "id": "r", "subject": "slow", "timeout": "20s"}))
         .await;

@@ -1,6 +1,6 @@
 //! NDJSON, byte by byte.
 
-use crate::harness::{Bridge, Nats};
+use crate::harness::{Bridge, Nats, round_trip};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_are_exact() {
@@ -13,7 +13,7 @@ async fn lines_are_exact() {
         let sent = client.publish("a.b", payload.to_vec().into()).await;
         sent.expect("sent");
     }
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     let expected = "{\"subject\":\"a.b\",\"encoding\":\"json\",\"data\":{\"id\": 7}}\n\
         {\"subject\":\"a.b\",\"encoding\":\"text\",\"data\":\"a\\nb\"}\n\
         {\"subject\":\"a.b\",\"encoding\":\"base64\",\"data\":\"/w==\"}\n\
@@ -32,7 +32,7 @@ async fn a_silent_stream_sends_blanks_that_are_no_lines() {
     }
     let client = nats.client().await;
     client.publish("a", "1".into()).await.expect("sent");
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     let line = stream.json_line().await.expect("blanks are white space");
     assert_eq!(line["data"], 1);
 }
@@ -55,7 +55,7 @@ async fn it_streams_over_http2_and_over_a_unix_socket() {
             .await
             .expect("sent");
     }
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     for stream in &mut streams {
         for number in 0..100 {
             assert_eq!(stream.json_line().await.expect("a line")["data"], number);

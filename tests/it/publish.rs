@@ -7,7 +7,7 @@ mod stream;
 
 use futures_util::StreamExt;
 
-use crate::harness::{Bridge, Nats, SOON, within};
+use crate::harness::{Bridge, Nats, SOON, round_trip, within};
 
 #[tokio::test]
 async fn a_message_arrives_byte_for_byte_at_every_confirm_level() {
@@ -16,7 +16,7 @@ async fn a_message_arrives_byte_for_byte_at_every_confirm_level() {
     nats.stream("S", &["s.>"], serde_json::json!({})).await;
     let client = nats.client().await;
     let mut seen = client.subscribe("s.a").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
 
     let payload = b"\0\r\n\xff binary".to_vec();
     for (query, status) in [
@@ -43,7 +43,7 @@ async fn messages_to_one_subject_keep_their_order() {
     let bridge = Bridge::start(&nats, "nats: { connections: 3 }").await;
     let client = nats.client().await;
     let mut seen = client.subscribe("order").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     for number in 0..200 {
         let level = ["none", "server"][number % 2];
         let path = format!("/v1/publish/order?confirm={level}");

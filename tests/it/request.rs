@@ -8,13 +8,13 @@ use async_nats::HeaderMap;
 use futures_util::StreamExt;
 use serde_json::json;
 
-use crate::harness::{Bridge, Nats, SOON, eventually, within};
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
 
 /// A service that answers every request with this.
 pub(super) async fn service(nats: &Nats, subject: &str, replies: Vec<(HeaderMap, Vec<u8>)>) {
     let client = nats.client().await;
     let mut requests = client.subscribe(subject.to_owned()).await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let to = request.reply.unwrap();
@@ -164,7 +164,7 @@ async fn a_connection_lost_under_a_request_is_told_at_once() {
     let bridge = Bridge::start(&nats, "").await;
     let client = nats.client().await;
     let mut requests = client.subscribe("silent").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     for query in ["timeout=60s", "timeout=60s&max_replies=2"] {
         let path = format!("/v1/request/silent?{query}");
         let asked = tokio::spawn(bridge.post(&path).send());

@@ -1,5 +1,6 @@
 //! Tests that need the machine for themselves; `make test` runs them one after another.
 
+mod batch_election;
 mod clusters;
 mod crowd;
 mod huge_batch;

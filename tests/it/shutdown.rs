@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::harness::raw_http::Connection;
-use crate::harness::{Bridge, Nats, SOON, eventually, within};
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
 
 const PUBLISH: &str = "POST /v1/publish/a HTTP/1.1\r\nHost: localhost";
 
@@ -23,7 +23,7 @@ async fn refuses(address: &str) {
 async fn held(nats: &Nats, bridge: &Bridge, timeout: &str) -> Held {
     let client = nats.client().await;
     let mut requests = client.subscribe("slow").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let path = format!("/v1/request/slow?timeout={timeout}");
     let request = bridge.post(&path);
     let answer = tokio::spawn(async move { request.send().await });
@@ -78,7 +78,7 @@ async fn a_request_in_flight_gets_its_own_answer() {
         .publish(held.reply, "late".into())
         .await
         .unwrap();
-    held.client.flush().await.unwrap();
+    round_trip(&held.client).await;
     let answer = held.answer.await.unwrap().expect(200);
     assert_eq!(answer.text(), "late");
     assert!(bridge.wait_exit(SOON).await.success());

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Bridge, Nats};
+use crate::harness::{Bridge, Nats, round_trip};
 
 /// The body so far, once it has come to an end that was asked for.
 async fn body(bridge: &Bridge, nats: &Nats, query: &str, messages: &[&[u8]]) -> String {
@@ -13,7 +13,7 @@ async fn body(bridge: &Bridge, nats: &Nats, query: &str, messages: &[&[u8]]) -> 
         let sent = client.publish("a", message.to_vec().into()).await;
         sent.expect("sent");
     }
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     let body = stream.rest().await.to_vec();
     let body = String::from_utf8(body).expect("an event stream is UTF-8");
     let (messages, end) = body.rsplit_once("retry: ").expect("it ends with a retry");
@@ -93,7 +93,7 @@ async fn headers_of_a_message_stand_in_its_envelope() {
     headers.append("Order-Id", "8");
     let sent = client.publish_with_headers("a", headers, "x".into()).await;
     sent.expect("sent");
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     let event = stream.event().await.expect("an event").json();
     assert_eq!(
         event,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::client::Opened;
-use crate::harness::{Bridge, Nats, SOON, eventually, soak, within};
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, soak, within};
 
 const END: [&str; 3] = ["/v1/subscribe/a", "/v1/subscribe/a?format=raw", "/v1/ws"];
 
@@ -69,7 +69,7 @@ async fn a_slow_client_is_told_how_much_it_lost_and_the_others_lose_nothing() {
         publish(&client, "a", payload.as_bytes()).await;
         // No faster than somebody can read, so that only the one who does not read is slow.
         if number % 50 == 49 {
-            client.flush().await.expect("the server reads");
+            round_trip(&client).await;
             read_to(&mut pace, number).await;
         }
     }
@@ -102,7 +102,7 @@ async fn a_slow_client_that_asks_for_it_is_ended() {
     for _ in 0..1000 {
         publish(&client, "a", payload.as_bytes()).await;
     }
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     for stream in [&mut ndjson, &mut member] {
         let last = loop {
             let line = stream.json_line().await.expect("an end comes first");
@@ -135,7 +135,7 @@ async fn after_an_outage_every_stream_says_that_messages_may_be_missing() {
     let client = nats.client().await;
     publish(&client, "a", b"1").await;
     publish(&client, "b", b"1").await;
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     assert_eq!(sse.event().await.expect("a message").json()["data"], 1);
     assert_eq!(ndjson.json_line().await.expect("a message")["data"], 1);
     assert_eq!(ws.next().await["data"], 1);
@@ -288,7 +288,7 @@ async fn a_stalled_client_does_not_hold_up_a_shutdown() {
     for _ in 0..500 {
         publish(&client, "a", &payload).await;
     }
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     bridge.sigterm();
     let ended = bridge.wait_exit(Duration::from_secs(20)).await;
     assert_eq!(ended.code(), Some(0));
@@ -345,7 +345,7 @@ async fn a_slow_multiplexed_client_is_told_of_each_subscription_how_much_it_lost
             publish(&client, subject, payload.as_bytes()).await;
         }
     }
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     let mut accounted = std::collections::HashMap::from([("a", 0), ("b", 0)]);
     let mut dropped = 0;
     while accounted.values().sum::<u64>() < 2 * COUNT {

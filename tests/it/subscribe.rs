@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::client::Opened;
 use crate::harness::ws::Ws;
-use crate::harness::{Bridge, Client, Nats, SOON, eventually, soak};
+use crate::harness::{Bridge, Client, Nats, SOON, eventually, round_trip, soak};
 
 const MULTI: &str = "natsway's own stack";
 
@@ -19,7 +19,7 @@ async fn publish(client: &async_nats::Client, subject: &str, numbers: std::ops::
         let sent = client.publish(subject.to_owned(), payload).await;
         sent.expect(MULTI);
     }
-    client.flush().await.expect("the server reads");
+    round_trip(client).await;
 }
 
 fn envelope(subject: &str, number: usize) -> Value {
@@ -285,7 +285,7 @@ async fn members_of_a_queue_group_share_the_messages() {
     let client = nats.client().await;
     publish(&client, "jobs", 0..COUNT).await;
     client.publish("jobs", "\"all\"".into()).await.expect(MULTI);
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     let (sender, mut seen) = tokio::sync::mpsc::channel(COUNT + 3);
     let mut tasks = JoinSet::new();
     for (index, mut member) in members.into_iter().enumerate() {
@@ -354,7 +354,7 @@ async fn a_thousand_subjects_are_a_thousand_streams() {
             sent.expect(MULTI);
         }
     }
-    client.flush().await.expect("the server reads");
+    round_trip(&client).await;
     for (index, stream) in streams.iter_mut().enumerate() {
         for round in 0..3 {
             let expected = envelope(&format!("topic.{index}"), round);

@@ -209,7 +209,11 @@ impl<'b> Upload<'b> {
             if run.messages.is_empty() {
                 return;
             }
-            match connection.begin_run(run.messages.clone(), confirm) {
+            let begun = match connection.keeps_half_free(run.messages.len(), run.weight) {
+                true => connection.begin_run(run.messages.clone(), confirm),
+                false => Err(Failure::BufferFull),
+            };
+            match begun {
                 Ok(pending) => {
                     self.full_until = None;
                     return self.flight.run_sent(run, pending);
@@ -229,7 +233,11 @@ impl<'b> Upload<'b> {
         self.make_room(weight).await;
         while !self.report.is_stopped() {
             let connection = &self.lanes[lane].connection;
-            match connection.begin_request(addressed.message.clone()) {
+            let begun = match connection.keeps_half_free(1, weight) {
+                true => connection.begin_request(addressed.message.clone()),
+                false => Err(Failure::BufferFull),
+            };
+            match begun {
                 Ok(reply) => {
                     self.full_until = None;
                     self.flight.stored_soon(line, addressed, weight, reply);
@@ -343,7 +351,11 @@ impl<'b> Upload<'b> {
 }
 
 pub(super) fn problem(failure: Failure) -> Problem {
-    Problem::from_failure(failure, Doing::Publish)
+    let problem = Problem::from_failure(failure, Doing::Publish);
+    match failure {
+        Failure::PayloadTooLarge { .. } => problem.detail(failure.to_string()),
+        _ => problem,
+    }
 }
 
 async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {

@@ -34,6 +34,7 @@ fn what_was_meant_for_natsway_is_never_ignored() {
     assert!(refused("confrim=stream", &params).contains("`confirm`"));
     assert!(refused("Timeout=1s", &params).contains("`timeout`"));
     assert!(refused("confirm=%FF", &params).contains("not UTF-8"));
+    assert!(refused("time%6Fut=1s", &params).contains("percent-encoded"));
     assert!(Query::parse(Some("_=17&utm_source=x&%FF=1"), &params).is_ok());
 }
 

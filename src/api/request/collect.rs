@@ -24,6 +24,8 @@ pub(super) enum End {
     Disconnected,
     /// The client reads too slowly.
     SlowClient,
+    /// natsway ends.
+    Draining,
 }
 
 impl End {
@@ -37,6 +39,7 @@ impl End {
             Self::Size => "size",
             Self::Disconnected => "disconnected",
             Self::SlowClient => "slow-client",
+            Self::Draining => "draining",
         }
     }
 }

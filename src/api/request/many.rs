@@ -14,6 +14,7 @@ use super::no_room;
 use crate::api::answer::{self, NDJSON};
 use crate::api::query::{Query, invalid};
 use crate::layers::memory::Budget;
+use crate::lifecycle::Drain;
 use crate::nats::{Call, Failure, Inbound, Nats, Outbound};
 use crate::problem::{Doing, Problem};
 use crate::translate::envelope::{Encoding, Envelope};
@@ -59,6 +60,7 @@ impl Many {
         call: Call,
         nats: &Nats,
         bodies: &Arc<Budget>,
+        drain: &Drain,
     ) -> Result<Response, Problem> {
         let capacity = self.count.unwrap_or(REPLIES_MAX);
         let asked = nats.request_many(message, capacity, call);
@@ -71,7 +73,7 @@ impl Many {
         let mut collect = Collect::new(replies, limits);
         let first = collect.next().await.map_err(failed)?;
         if self.streamed {
-            return Ok(streamed(first, collect));
+            return Ok(streamed(first, collect, drain.clone()));
         }
         array(first, collect, bodies).await
     }
@@ -133,20 +135,21 @@ async fn array(
     Ok(answer::sandboxed(response))
 }
 
-fn streamed(first: Result<Inbound, End>, collect: Collect) -> Response {
+fn streamed(first: Result<Inbound, End>, collect: Collect, drain: Drain) -> Response {
     // What comes next, until the end was told.
-    let state = Some((Some(first), collect));
+    let state = Some((Some(first), collect, drain));
     let lines = stream::unfold(state, |state| async move {
-        let (ready, mut collect) = state?;
+        let (ready, mut collect, drain) = state?;
         let next = match ready {
             Some(first) => first,
-            None => collect
-                .next()
-                .await
-                .unwrap_or_else(|failure| Err(end_of(failure))),
+            None => tokio::select! {
+                biased;
+                next = collect.next() => next.unwrap_or_else(|failure| Err(end_of(failure))),
+                () = drain.expired() => Err(End::Draining),
+            },
         };
         let (line, state) = match next {
-            Ok(reply) => (line_of(&reply), Some((None, collect))),
+            Ok(reply) => (line_of(&reply), Some((None, collect, drain))),
             Err(end) => (notice(end), None),
         };
         Some((Ok::<_, std::convert::Infallible>(line), state))

@@ -76,7 +76,7 @@ fn request(context: &Context<'_>, shared: &Shared) -> Route {
     .describe(describe::request())
     .handler(
         request::handle,
-        request::Requester::built_in(settings, context.nats, &shared.bodies),
+        request::Requester::built_in(settings, context.nats, &shared.bodies, &shared.drain),
     )
 }
 
@@ -110,8 +110,14 @@ fn declared(
                 .describe(describe::declared_request(route, action))
                 .handler(
                     request::handle,
-                    request::Requester::declared(route, action, context.nats, &shared.bodies)
-                        .map_err(unusable)?,
+                    request::Requester::declared(
+                        route,
+                        action,
+                        context.nats,
+                        &shared.bodies,
+                        &shared.drain,
+                    )
+                    .map_err(unusable)?,
                 ),
         ),
         _ => None,

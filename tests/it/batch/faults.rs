@@ -222,3 +222,27 @@ async fn a_fence_that_is_not_permitted_is_told_before_anything_is_sent() {
         json!({"published": 2})
     );
 }
+
+#[tokio::test]
+async fn batches_leave_room_for_others_while_nats_stands_still() {
+    let nats = Nats::start().await;
+    let yaml = "nats: { ping_interval: 60s, buffer: { messages: 1000, bytes: 1MiB } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    nats.pause().await;
+    let batches: Vec<_> = (0..8)
+        .map(|_| {
+            let request = bridge.post("/v1/publish/a?split=lines&timeout=10s");
+            tokio::spawn(request.body("1\n".repeat(20_000)).send())
+        })
+        .collect();
+    // Whatever the batches have in the queue by now, single messages still fit.
+    for _ in 0..200 {
+        let answer = bridge.post("/v1/publish/a?confirm=none").send().await;
+        answer.expect(202);
+    }
+    nats.resume();
+    for batch in batches {
+        let answer = batch.await.unwrap().expect(200);
+        assert_eq!(answer.json()["published"], 20_000);
+    }
+}

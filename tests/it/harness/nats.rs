@@ -7,12 +7,13 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::eventually::{SOON, eventually, eventually_some};
 use super::process::{Output, Process, some_port};
-use super::raw;
+use super::{raw, within};
 
 /// How to start a server: `Nats::builder().config("…").start()`.
 #[derive(Clone)]
@@ -310,4 +311,19 @@ impl Nats {
         tokio::time::sleep(span).await;
         self.restart().await;
     }
+}
+
+/// Waits until the server has read all that a client sent before, its subscriptions included. The
+/// client's own `flush` only writes to the socket.
+pub(crate) async fn round_trip(client: &async_nats::Client) {
+    let inbox = client.new_inbox();
+    let mut echo = client
+        .subscribe(inbox.clone())
+        .await
+        .expect("the client is connected");
+    client
+        .publish(inbox, bytes::Bytes::new())
+        .await
+        .expect("the client is connected");
+    within(SOON, "a round trip to the server", echo.next()).await;
 }

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 
-use crate::harness::{Bridge, Nats, SOON, raw_http, within};
+use crate::harness::{Bridge, Nats, SOON, raw_http, round_trip, within};
 
 #[tokio::test]
 async fn headers_are_mapped_and_the_rest_stays_behind() {
@@ -10,7 +10,7 @@ async fn headers_are_mapped_and_the_rest_stays_behind() {
     let bridge = Bridge::start(&nats, "").await;
     let client = nats.client().await;
     let mut seen = client.subscribe("a").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let request = bridge
         .post("/v1/publish/a")

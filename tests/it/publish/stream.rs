@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Bridge, Nats};
+use crate::harness::{Answer, Bridge, Nats, round_trip};
 
 /// The header block of a stored message, as it is on the wire.
 pub(super) fn headers_of(stored: &Value) -> String {
@@ -117,7 +117,7 @@ async fn a_reply_that_is_no_pub_ack_is_never_taken_for_one() {
     let bridge = Bridge::start(&nats, "").await;
     let client = nats.client().await;
     let mut requests = client.subscribe("svc").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let reply = request.reply.unwrap();

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::harness::raw_http::Connection;
-use crate::harness::{Bridge, Nats, soak};
+use crate::harness::{Bridge, Nats, round_trip, soak};
 
 const LIMIT: usize = 8;
 /// What the responder takes, so that the route's capacity is `LIMIT` in this time.
@@ -93,7 +93,7 @@ routes:
     let bridge = Bridge::start(&nats, yaml).await;
     let client = nats.client().await;
     let requests = client.subscribe("work").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let most = respond(client, requests);
     let lasts = soak(Duration::from_secs(2), Duration::from_secs(10));
     let peak = load(&bridge, LIMIT, Duration::from_millis(1), lasts).await;

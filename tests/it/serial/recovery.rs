@@ -8,7 +8,7 @@ use serde_json::json;
 use super::load::{Load, Shape};
 use crate::harness::faults::Proxy;
 use crate::harness::history::{History, Promise};
-use crate::harness::{Bridge, Nats, SOON, eventually, soak};
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, soak};
 
 /// Bound on "not later than its deadline": what a busy machine may add.
 const LATE: Duration = Duration::from_millis(250);
@@ -39,7 +39,7 @@ async fn read_stream(nats: &Nats, stream: &str, history: &History) {
         .unwrap();
     let client = nats.client().await;
     let mut inbox = client.subscribe("read.back").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let more = json!({"deliver_subject": "read.back", "ack_policy": "none", "durable_name": null});
     nats.consumer(stream, "reader", more).await;
     for _ in 0..last {
@@ -81,7 +81,7 @@ async fn what_the_server_confirmed_was_delivered_though_connections_are_cut() {
     let bridge = Bridge::builder().servers(&proxy.url()).start().await;
     let client = nats.client().await;
     let mut counter = client.subscribe("ticks.>").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     let load = Load::start(&bridge, soak(800, 5000), SERVER);
     for _ in 0..soak(5, 20) {
         load.flows(100, SOON).await;
@@ -177,7 +177,7 @@ async fn requests_nobody_answers_leave_nothing_behind() {
     let bridge = Bridge::start(&nats, "").await;
     let client = nats.client().await;
     let _silent = client.subscribe("silent").await.unwrap();
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     ask_in_vain(&bridge, soak(2_000, 10_000)).await;
     let before = bridge.rss_bytes();
     ask_in_vain(&bridge, soak(8_000, 100_000)).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Bridge, Nats, SOON, soak, within};
+use crate::harness::{Bridge, Nats, SOON, round_trip, soak, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stalled_reader_loses_the_oldest_and_nobody_else_loses_anything() {
@@ -37,7 +37,7 @@ async fn a_stalled_reader_loses_the_oldest_and_nobody_else_loses_anything() {
         let payload = format!("{{\"n\":{n},\"filler\":\"{filler}\"}}");
         client.publish("ticks", payload.into()).await.unwrap();
     }
-    client.flush().await.unwrap();
+    round_trip(&client).await;
     within(SOON, "the readers have read everything", async {
         while let Some(done) = reading.join_next().await {
             done.expect("a reader that reads loses nothing");

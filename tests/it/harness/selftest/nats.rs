@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use serde_json::json;
 
 use crate::harness::cluster::Cluster;
-use crate::harness::{Nats, SOON, eventually, within};
+use crate::harness::{Nats, SOON, eventually, round_trip, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_comes_back_on_its_port_with_its_streams() {
@@ -21,7 +21,7 @@ async fn raw_bytes_and_an_ordinary_client_see_the_same_messages() {
     let nats = Nats::start().await;
     let client = nats.client().await;
     let mut subscription = client.subscribe("greet.*").await.expect("subscribed");
-    client.flush().await.expect("connected");
+    round_trip(&client).await;
     let mut raw = nats.raw().await;
     raw.subscribe("greet.>").await;
 
