@@ -1,6 +1,6 @@
 # Everything a developer types. Each target says what is missing in one sentence.
 
-.PHONY: help run test test-browser test-matrix soak bench test-charts test-demo demo
+.PHONY: help run test test-browser test-matrix soak bench test-charts test-rules test-demo demo
 
 help:
 	@echo 'make run           nats-server and natsway, with three commands to try'
@@ -9,6 +9,7 @@ help:
 	@echo 'make test-browser  EventSource and WebSocket in Chromium'
 	@echo 'make test-matrix   the integration tests on every supported nats-server'
 	@echo 'make test-charts   the Helm charts and the plain YAML, rendered and checked'
+	@echo 'make test-rules    the alerts and the dashboard, through promtool'
 	@echo 'make test-demo     the demo, clicked through in Chromium (part of test-browser)'
 	@echo 'make bench         natsway against the limits it stands on'
 	@echo 'make soak          the fault and load tests, long'
@@ -33,6 +34,9 @@ bench:
 
 test-charts:
 	@tools/test-charts
+
+test-rules:
+	@tools/test-rules
 
 demo:
 	@tools/demo

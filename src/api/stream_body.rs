@@ -17,6 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::notice::{EndReason, Notice};
 use super::{ndjson, sse};
 use crate::lifecycle::Drain;
+use crate::telemetry::metrics::StreamEnds;
 
 /// What is ready goes out in chunks of this size: many small messages in one write, and no more than
 /// this held for a client that has stopped reading. hyper holds as much again.
@@ -89,6 +90,8 @@ pub struct Lifetimes {
     pub max_age: Option<Duration>,
     /// When all streams end.
     pub drain: Drain,
+    /// Where ends are counted.
+    pub ends: StreamEnds,
 }
 
 impl Lifetimes {
@@ -103,6 +106,10 @@ impl Lifetimes {
             quiet_since: now,
             keep_alive: self.keep_alive,
             ends,
+            ending: Ending {
+                counted: self.ends.clone(),
+                reason: None,
+            },
         }
     }
 }
@@ -136,6 +143,20 @@ pin_project! {
         quiet_since: Instant,
         keep_alive: Duration,
         ends: Option<Instant>,
+        ending: Ending,
+    }
+}
+
+/// Counts the end of its stream when it is dropped.
+struct Ending {
+    counted: StreamEnds,
+    reason: Option<EndReason>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let reason = self.reason.map_or("client-gone", EndReason::as_str);
+        self.counted.count(reason);
     }
 }
 
@@ -149,6 +170,11 @@ impl Clock {
     /// Says that something was written.
     pub fn wrote(self: Pin<&mut Self>) {
         *self.project().quiet_since = Instant::now();
+    }
+
+    /// Says that natsway ends the stream; otherwise its client did.
+    pub fn ends_because(self: Pin<&mut Self>, reason: EndReason) {
+        self.project().ending.reason = Some(reason);
     }
 
     /// The next tick.
@@ -244,7 +270,10 @@ impl<F: Feed> StreamBody<F> {
                 }
                 Item::Message(message) => chunk.push(message),
                 Item::Notice(notice) => {
-                    *this.ended = matches!(notice, Notice::End(_));
+                    if let Notice::End(reason) = notice {
+                        *this.ended = true;
+                        this.clock.as_mut().ends_because(reason);
+                    }
                     this.form.write_notice(&notice, chunk.writer());
                 }
             }

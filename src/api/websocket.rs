@@ -295,13 +295,13 @@ async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, clock: Cloc
         let Poll::Ready(step) = step else { return };
         let sent = match step {
             Step::Tick(Tick::KeepAlive) => socket.ping().await,
-            Step::Tick(Tick::End(reason)) => return end(socket, reason, raw).await,
+            Step::Tick(Tick::End(reason)) | Step::Item(Item::Notice(Notice::End(reason))) => {
+                clock.as_mut().ends_because(reason);
+                return end(socket, reason, raw).await;
+            }
             Step::Received(Received::End(code)) => return socket.end(code).await,
             Step::Received(Received::Text(_) | Received::Binary) => Ok(()),
             Step::Item(Item::Message(bytes)) => socket.send(bytes).await,
-            Step::Item(Item::Notice(Notice::End(reason))) => {
-                return end(socket, reason, raw).await;
-            }
             Step::Item(Item::Notice(Notice::Gap(gap))) if raw => {
                 return socket.close(CLOSE_GAP, gap.reason).await;
             }

@@ -23,7 +23,6 @@ use crate::telemetry::metrics::Metrics;
 
 /// What routes are made from.
 #[derive(Debug)]
-#[expect(dead_code, reason = "for the verbs, which come next")]
 pub(super) struct Context<'a> {
     pub(super) config: &'a Config,
     pub(super) nats: &'a Arc<Nats>,

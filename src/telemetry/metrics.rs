@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 mod links;
+mod process;
 mod text;
 
 pub use links::{LinkSample, NatsSample};
@@ -29,6 +30,8 @@ const BUCKETS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     10.0, 60.0,
 ];
+
+const PREFIX: &str = "natsway";
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -58,6 +61,7 @@ pub struct Metrics {
     problems: Family<Labels<3>, Counter>,
     connections: Family<Labels<1>, Gauge>,
     reloads: Family<Labels<1>, Counter>,
+    stream_ends: StreamEnds,
     bodies: Gauge,
 }
 
@@ -79,7 +83,7 @@ impl Metrics {
     pub fn new() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let mut metrics = Self {
-            registry: Registry::with_prefix("natsway"),
+            registry: Registry::default(),
             durations: Family::new_with_constructor(histogram),
             in_flight: Family::default(),
             waiting: Family::default(),
@@ -88,6 +92,7 @@ impl Metrics {
             problems: Family::default(),
             connections: Family::default(),
             reloads: Family::default(),
+            stream_ends: StreamEnds::default(),
             bodies: Gauge::default(),
         };
         metrics.register();
@@ -95,7 +100,16 @@ impl Metrics {
     }
 
     fn register(&mut self) {
-        let registry = &mut self.registry;
+        // A counter that is not there from the start has no first increase.
+        for result in ["ok", "rejected"] {
+            let _at_zero = self
+                .reloads
+                .get_or_create_owned(&Labels([("result", result.into())]));
+        }
+        self.registry
+            .register_collector(Box::new(process::Process::new()));
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
+        registry.register_collector(Box::new(process::Runtime));
         registry.register_with_unit(
             "http_request_duration",
             "Time from a request's head to the head of its answer",
@@ -135,6 +149,11 @@ impl Metrics {
             self.bodies.clone(),
         );
         registry.register(
+            "stream_ends",
+            "Streams that have ended, by reason",
+            self.stream_ends.0.clone(),
+        );
+        registry.register(
             "config_reloads",
             "Reloads of the configuration, by result",
             self.reloads.clone(),
@@ -146,7 +165,8 @@ impl Metrics {
     /// Takes a sample of the links at every scrape.
     pub fn watch_nats(&mut self, take: impl Fn() -> NatsSample + Send + Sync + 'static) {
         let collector = links::NatsCollector(Box::new(take));
-        self.registry.register_collector(Box::new(collector));
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
+        registry.register_collector(Box::new(collector));
     }
 
     /// The handles of one route.
@@ -186,6 +206,12 @@ impl Metrics {
         self.bodies.clone()
     }
 
+    /// Why streams end.
+    #[must_use]
+    pub fn stream_ends(&self) -> StreamEnds {
+        self.stream_ends.clone()
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, result: &str) {
         self.reloads
@@ -205,6 +231,19 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         text::from_openmetrics(&self.openmetrics())
+    }
+}
+
+/// Streams that have ended, by reason.
+#[derive(Clone, Debug, Default)]
+pub struct StreamEnds(Family<Labels<1>, Counter>);
+
+impl StreamEnds {
+    /// Counts one. `reason` is a word of ours, never a client's.
+    pub fn count(&self, reason: &'static str) {
+        self.0
+            .get_or_create_owned(&Labels([("reason", reason.into())]))
+            .inc();
     }
 }
 

@@ -81,7 +81,10 @@ impl Connection {
             };
             let sent = match step {
                 Step::Tick(Tick::KeepAlive) => self.socket.ping().await,
-                Step::Tick(Tick::End(reason)) => return self.end(reason).await,
+                Step::Tick(Tick::End(reason)) => {
+                    clock.as_mut().ends_because(reason);
+                    return self.end(reason).await;
+                }
                 Step::Received(Received::End(code)) => return self.socket.end(code).await,
                 Step::Received(Received::Text(text)) => self.take(&text.into()).await,
                 Step::Received(Received::Binary) => self.refuse_binary().await,

@@ -24,6 +24,7 @@ fn body(
         keep_alive: Duration::from_secs(15),
         max_age: Some(Duration::from_secs(60)),
         drain: lifecycle.drain(),
+        ends: crate::telemetry::metrics::StreamEnds::default(),
     };
     let feed = Ready(items.into_iter().collect());
     Box::pin(StreamBody::new(feed, Form::Ndjson, &lifetimes))

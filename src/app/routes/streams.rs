@@ -29,6 +29,7 @@ fn lifetimes(context: &Context<'_>) -> Lifetimes {
         keep_alive: context.config.streams.keep_alive,
         max_age: context.config.streams.max_age(),
         drain: context.drain.clone(),
+        ends: context.metrics.stream_ends(),
     }
 }
 
