@@ -14,4 +14,4 @@ pub mod sse;
 mod traceparent;
 
 pub use json::{JsonText, embeddable as is_embeddable_json};
-pub use traceparent::is_traceparent;
+pub use traceparent::{is_traceparent, trace_ids};

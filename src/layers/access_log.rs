@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 use tower::Layer;
 
@@ -16,7 +16,9 @@ use super::peer::Peer;
 use super::request_id::RequestId;
 use crate::config::AccessLog;
 use crate::problem::{Code, Problem, Source};
+use crate::telemetry::logs::ACCESS;
 use crate::telemetry::metrics::RouteMetrics;
+use crate::translate::trace_ids;
 
 /// What a log line says of a route.
 #[derive(Clone, Debug)]
@@ -90,6 +92,13 @@ struct Answered {
 struct Line {
     id: Option<RequestId>,
     peer: Option<Peer>,
+    traceparent: Option<HeaderValue>,
+}
+
+impl Line {
+    fn trace_ids(&self) -> Option<(&str, &str)> {
+        trace_ids(self.traceparent.as_ref()?.to_str().ok()?)
+    }
 }
 
 impl Flight {
@@ -99,6 +108,7 @@ impl Flight {
             Box::new(Line {
                 id: request.extensions().get().cloned(),
                 peer: request.extensions().get().cloned(),
+                traceparent: request.headers().get("traceparent").cloned(),
             })
         });
         Self {
@@ -146,9 +156,11 @@ impl Drop for Flight {
 }
 
 fn write(named: &Named, line: &Line, answered: &Answered, started: Instant) {
-    let peer = line.peer.as_ref();
+    let (peer, trace) = (line.peer.as_ref(), line.trace_ids());
     tracing::info!(
-        target: "natsway::access",
+        target: ACCESS,
+        trace_id = trace.map(|(trace, _)| trace),
+        span_id = trace.map(|(_, span)| span),
         request_id = line.id.as_ref().map(RequestId::as_str),
         route = &*named.route,
         method = named.method.as_str(),

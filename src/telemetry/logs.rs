@@ -4,25 +4,33 @@
 //! client can choose is escaped in both forms.
 
 mod json;
+mod repeats;
 
 use std::io::IsTerminal as _;
 
+use tracing_subscriber::filter::FilterExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{Log, LogFormat};
+use repeats::Shared;
+
+/// The target of the lines that are written for requests.
+pub const ACCESS: &str = "natsway::access";
 
 /// A layer for lines on standard output, filtered by the configured level.
 #[must_use]
 pub fn layer(log: &Log) -> Box<dyn Layer<Registry> + Send + Sync> {
     let plain = tracing_subscriber::fmt::layer();
+    let repeats = Shared::default();
+    let filter = filter(log).and(repeats.clone());
     match is_json(log.format) {
         true => plain
-            .event_format(json::Json)
-            .with_filter(filter(log))
+            .event_format(json::Json(repeats))
+            .with_filter(filter)
             .boxed(),
-        false => plain.with_filter(filter(log)).boxed(),
+        false => plain.with_filter(filter).boxed(),
     }
 }
 

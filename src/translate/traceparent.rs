@@ -19,6 +19,12 @@ pub fn is_traceparent(value: &str) -> bool {
         && (version != "00" || parts.next().is_none())
 }
 
+/// The trace id and the parent id of a whole `traceparent`.
+#[must_use]
+pub fn trace_ids(value: &str) -> Option<(&str, &str)> {
+    is_traceparent(value).then(|| (&value[3..35], &value[36..52]))
+}
+
 fn is_id(text: &str, length: usize) -> bool {
     is_hex(text, length) && text.bytes().any(|byte| byte != b'0')
 }
@@ -32,7 +38,7 @@ fn is_hex(text: &str, length: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_traceparent;
+    use super::{is_traceparent, trace_ids};
 
     #[test]
     fn only_whole_ones_pass() {
@@ -57,6 +63,7 @@ mod tests {
         ];
         for value in good {
             assert!(is_traceparent(&value), "{value}");
+            assert_eq!(trace_ids(&value), Some((trace, parent)));
         }
         for value in bad {
             assert!(!is_traceparent(&value), "{value}");

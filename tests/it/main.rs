@@ -33,5 +33,6 @@ mod sse;
 mod stream_life;
 mod streams;
 mod subscribe;
+mod telemetry;
 mod torture;
 mod websocket;

@@ -13,11 +13,13 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::repeats::Shared;
+
 const TIME: &[BorrowedFormatItem<'static>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// The form.
-pub(super) struct Json;
+pub(super) struct Json(pub(super) Shared);
 
 impl<S, N> FormatEvent<S, N> for Json
 where
@@ -36,6 +38,10 @@ where
         line.text("level", event.metadata().level().as_str());
         line.text("target", event.metadata().target());
         event.record(&mut line);
+        let held_back = self.0.take_held_back(event.metadata());
+        if held_back > 0 {
+            line.member("suppressed", held_back);
+        }
         writer.write_str(&line.0)?;
         writer.write_str("}\n")
     }
@@ -115,7 +121,7 @@ mod tests {
         let sink = Sink::default();
         let to = sink.clone();
         let layer = tracing_subscriber::fmt::layer()
-            .event_format(Json)
+            .event_format(Json(Shared::default()))
             .with_writer(move || to.clone());
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
