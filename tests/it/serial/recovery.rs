@@ -10,8 +10,12 @@ use crate::harness::faults::Proxy;
 use crate::harness::history::{History, Promise};
 use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, soak};
 
-/// Bound on "not later than its deadline": what a busy machine may add.
-const LATE: Duration = Duration::from_millis(250);
+/// What may come on top of a deadline: a busy machine is not NATS's fault, and `make soak` has the
+/// machine for itself.
+fn late() -> Duration {
+    soak(Duration::from_secs(1), Duration::from_millis(250))
+}
+
 /// Traffic is to flow again within two seconds of the server listening. `make soak` holds that; the
 /// short form shares the machine with whatever else runs there.
 fn back_within() -> Duration {
@@ -40,7 +44,7 @@ async fn read_stream(nats: &Nats, stream: &str, history: &History) {
     let client = nats.client().await;
     let mut inbox = client.subscribe("read.back").await.unwrap();
     round_trip(&client).await;
-    let more = json!({"deliver_subject": "read.back", "ack_policy": "none", "durable_name": null});
+    let more = json!({"deliver_subject": "read.back", "ack_policy": "none"});
     nats.consumer(stream, "reader", more).await;
     for _ in 0..last {
         let message = tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut inbox)).await;
@@ -63,12 +67,12 @@ async fn what_a_stream_confirmed_is_there_once_though_the_server_is_killed() {
         nats.kill9();
         bridge.is_disconnected().await;
         nats.restart().await;
-        load.flows(1, back_within() + LATE).await;
+        load.flows(1, back_within() + late()).await;
     }
     load.flows(100, SOON).await;
     let slowest = load.slowest();
     let history = load.finish().await;
-    assert!(slowest < STREAM.timeout + LATE, "{slowest:?}");
+    assert!(slowest < STREAM.timeout + late(), "{slowest:?}");
     read_stream(&nats, "ORDERS", &history).await;
     history.verdict().assert_clean();
     assert!(history.count(Promise::Never) > 0, "the outages were seen");
@@ -88,11 +92,11 @@ async fn what_the_server_confirmed_was_delivered_though_connections_are_cut() {
         proxy.cut();
         bridge.is_disconnected().await;
         proxy.heal();
-        load.flows(1, back_within() + LATE).await;
+        load.flows(1, back_within() + late()).await;
     }
     let slowest = load.slowest();
     let history = load.finish().await;
-    assert!(slowest < SERVER.timeout + LATE, "{slowest:?}");
+    assert!(slowest < SERVER.timeout + late(), "{slowest:?}");
     client.publish("ticks.end", "end".into()).await.unwrap();
     loop {
         let message = tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut counter)).await;
@@ -122,7 +126,7 @@ async fn a_frozen_server_costs_callers_their_deadline_and_natsway_no_memory() {
     load.flows(100, SOON).await;
     let slowest = load.slowest();
     load.finish().await;
-    assert!(slowest < SERVER.timeout + LATE, "{slowest:?}");
+    assert!(slowest < SERVER.timeout + late(), "{slowest:?}");
     let grown = after.saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes more");
 }
@@ -155,7 +159,7 @@ async fn natsway_may_be_started_before_nats() {
     let listening = tokio::time::Instant::now();
     bridge.is_ready().await;
     let took = listening.elapsed();
-    assert!(took < back_within() + LATE, "{took:?}");
+    assert!(took < back_within() + late(), "{took:?}");
     bridge
         .post("/v1/publish/a")
         .body("x")
