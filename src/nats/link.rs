@@ -163,16 +163,14 @@ impl Link {
         confirm: Confirm,
         call: Call,
     ) -> Result<(), Failure> {
+        if !call.wait {
+            let connection = self.connection(call).await?;
+            return publish_over(&connection, message, confirm, call.deadline).await;
+        }
         loop {
             let connection = self.connection(call).await?;
-            let done = match confirm {
-                Confirm::Accepted => connection.accept(message.clone()),
-                Confirm::Server => connection.confirm(message.clone(), call.deadline).await,
-            };
-            match done {
-                Err(Failure::Disconnected) if call.wait && Instant::now() < call.deadline => {
-                    next_turn().await
-                }
+            match publish_over(&connection, message.clone(), confirm, call.deadline).await {
+                Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
             }
         }
@@ -183,12 +181,17 @@ impl Link {
     /// # Errors
     /// As [`Self::publish`], and [`Failure::NoResponders`].
     pub async fn request(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
+        if !call.wait {
+            return self
+                .connection(call)
+                .await?
+                .request(message, call.deadline)
+                .await;
+        }
         loop {
             let connection = self.connection(call).await?;
             match connection.request(message.clone(), call.deadline).await {
-                Err(Failure::Disconnected) if call.wait && Instant::now() < call.deadline => {
-                    next_turn().await
-                }
+                Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
             }
         }
@@ -229,6 +232,18 @@ impl Link {
             .filter(|connection| connection.epoch == epoch)
             .ok_or(Failure::Lost)?;
         connection.fence(deadline).await
+    }
+}
+
+async fn publish_over(
+    connection: &Connection,
+    message: Outbound,
+    confirm: Confirm,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    match confirm {
+        Confirm::Accepted => connection.accept(message),
+        Confirm::Server => connection.confirm(message, deadline).await,
     }
 }
 
