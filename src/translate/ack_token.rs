@@ -54,6 +54,8 @@ pub struct Ack {
     pub seq: u64,
     /// Which delivery of the message this was.
     pub delivered: u64,
+    /// Until when the token is good, in Unix seconds.
+    pub expires_at: u64,
 }
 
 impl KeyRing {
@@ -99,7 +101,7 @@ impl KeyRing {
         if read.expires_at <= now {
             return Err(TokenError::Expired);
         }
-        Ok(read.reply.to_ack())
+        Ok(read.reply.to_ack(read.expires_at))
     }
 
     fn read<'b>(&self, body: &'b [u8], signature: &[u8]) -> Option<Read<'b>> {

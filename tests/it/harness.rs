@@ -15,6 +15,7 @@ pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod nats;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod python;
 pub(crate) mod raw;
 pub(crate) mod raw_http;

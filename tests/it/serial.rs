@@ -3,6 +3,7 @@
 mod batch_election;
 mod clusters;
 mod crowd;
+mod elections;
 mod huge_batch;
 mod load;
 mod make_run;
@@ -10,3 +11,4 @@ mod overload;
 mod poison;
 mod recovery;
 mod slow_reader;
+mod workers;

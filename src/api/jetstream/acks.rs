@@ -19,6 +19,7 @@ use super::JetStream;
 use super::answer::json as answer;
 use super::asked::Asked;
 use super::backoff::Backoff;
+use super::consumers::ConsumerInfo;
 use crate::api::query::{Params, invalid};
 use crate::nats::{Call, Failure, Outbound, PendingReply};
 use crate::problem::{Code, Doing, Outcome, Problem};
@@ -163,7 +164,7 @@ struct Sent {
 
 /// Consumers that were asked about in one batch, so that each is asked about once.
 #[derive(Default)]
-struct Known(HashMap<(String, String), Result<u64, Problem>>);
+struct Known(HashMap<(String, String), Result<Arc<ConsumerInfo>, Problem>>);
 
 impl JetStream {
     async fn begin(&self, entry: &Entry, call: Call) -> Result<Sent, Problem> {
@@ -268,25 +269,26 @@ impl JetStream {
         may_have_arrived: &mut bool,
     ) -> Result<(), Problem> {
         let key = (ack.stream.clone(), ack.consumer.clone());
-        let delivered = match known.0.get(&key) {
+        let info = match known.0.get(&key) {
             Some(known) => known.clone(),
             None => {
                 let info = self
                     .api
                     .consumer_info(&ack.stream, &ack.consumer, call)
-                    .await;
-                let delivered = info.map(|info| info.delivered_seq());
-                let is_final = delivered.is_ok() || is_gone(&delivered);
-                if is_final {
-                    known.0.insert(key, delivered.clone());
+                    .await
+                    .map(Arc::new);
+                if info.is_ok() || is_gone(&info) {
+                    known.0.insert(key, info.clone());
                 }
-                delivered
+                info
             }
         };
-        match delivered {
-            // Created anew under the same name, it will never confirm what another one delivered.
-            Ok(delivered) if delivered < ack.seq => Err(Problem::new(Code::ConsumerNotFound)
-                .detail("the consumer was created anew and has not delivered this message")),
+        match info {
+            // It will never confirm what another one of its name has delivered.
+            Ok(info) if info.is_another(ack.seq, self.tokens.given_at(ack)) => {
+                Err(Problem::new(Code::ConsumerNotFound)
+                    .detail("the consumer was created anew and has not delivered this message"))
+            }
             Ok(_) => Ok(()),
             Err(problem) if problem.http_status() == StatusCode::NOT_FOUND => Err(problem),
             Err(_) if Instant::now() < call.deadline => Ok(()),
@@ -295,9 +297,8 @@ impl JetStream {
     }
 }
 
-fn is_gone(delivered: &Result<u64, Problem>) -> bool {
-    delivered
-        .as_ref()
+fn is_gone(info: &Result<Arc<ConsumerInfo>, Problem>) -> bool {
+    info.as_ref()
         .is_err_and(|problem| problem.http_status() == StatusCode::NOT_FOUND)
 }
 

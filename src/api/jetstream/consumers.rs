@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::answer::json as answer;
 use super::asked::Asked;
@@ -70,12 +72,18 @@ impl ConsumerInfo {
         self.limit("max_expires").map(Duration::from_nanos)
     }
 
-    /// The last sequence of the stream that it has delivered.
-    pub(super) fn delivered_seq(&self) -> u64 {
+    /// Whether it was created after `given_at` (Unix seconds), and so has never delivered `seq`,
+    /// which a consumer of the same name delivered then.
+    pub(super) fn is_another(&self, seq: u64, given_at: u64) -> bool {
         let delivered = self.rest.get("delivered");
-        delivered
-            .and_then(|position| position["stream_seq"].as_u64())
-            .unwrap_or(u64::MAX)
+        let position = delivered.and_then(|position| position["stream_seq"].as_u64());
+        let created = self.rest.get("created").and_then(Value::as_str);
+        let created = created.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+        let is_behind = position.is_some_and(|position| position < seq);
+        is_behind
+            && created.is_some_and(|created| {
+                created.unix_timestamp_nanos() > i128::from(given_at) * 1_000_000_000
+            })
     }
 
     fn body(self) -> Map<String, Value> {
@@ -227,11 +235,16 @@ mod tests {
     #[test]
     fn an_answer_has_the_configuration_and_how_far_it_is() {
         let info: ConsumerInfo = serde_json::from_value(json!({
-            "type": "x", "stream_name": "S", "config": {"durable_name": "c", "max_expires": 5},
+            "type": "x", "stream_name": "S", "created": "2023-11-14T22:13:20.5Z", "config": {"durable_name": "c", "max_expires": 5},
             "delivered": {"consumer_seq": 3, "stream_seq": 9}, "num_pending": 1
         }))
         .unwrap();
-        assert_eq!(info.delivered_seq(), 9);
+        // 2023-11-14T22:13:20Z is 1_700_000_000.
+        assert!(info.is_another(10, 1_700_000_000) && !info.is_another(10, 1_700_000_001));
+        assert!(
+            !info.is_another(9, 1_700_000_000),
+            "it has delivered that itself"
+        );
         assert_eq!(info.expires_max(), Some(Duration::from_nanos(5)));
         let body = Value::from(info.body());
         assert_eq!(body["state"]["num_pending"], 1);

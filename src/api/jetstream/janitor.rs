@@ -23,7 +23,8 @@ const NAK: Bytes = Bytes::from_static(b"-NAK");
 /// Clients that left at once. What is beyond it is redelivered after the ack wait.
 const TASKS_MAX: usize = 4096;
 
-/// How long a nak may wait for the connection: the server's own clock runs, too.
+/// How long a nak may wait for the connection, and a message for its delivery: the server's own clock
+/// runs, too.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Owns the tasks that give messages back.
@@ -74,6 +75,7 @@ impl Janitor {
 }
 
 async fn give_back_the_rest(api: &Api, mut pull: Pull) {
+    pull.wait_for(PATIENCE);
     while let Event::Message(message) = pull.next().await {
         if let Some(ack) = message.reply {
             nak(api, ack).await;

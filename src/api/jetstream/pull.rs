@@ -78,7 +78,8 @@ pub(super) struct Pull {
     replies: Replies,
     order: Order,
     left: usize,
-    has_ended: bool,
+    end: End,
+    is_open: bool,
     until: Instant,
 }
 
@@ -90,7 +91,8 @@ impl Pull {
             replies,
             order,
             left: order.batch,
-            has_ended: true,
+            end: End::Done,
+            is_open: false,
             until: Instant::now(),
         })
     }
@@ -106,7 +108,7 @@ impl Pull {
         let payload = serde_json::to_vec(&self.order).expect("an order can be written as JSON");
         let message = Outbound::new(subject.into(), Bytes::from(payload));
         // From here on it may arrive, whatever becomes of this future.
-        self.has_ended = false;
+        self.is_open = true;
         self.until = call.deadline.min(Instant::now() + GRACE) + self.order.expires + GRACE;
         self.replies.send(message, call.deadline).await?;
         self.until = Instant::now() + self.order.expires + GRACE;
@@ -115,42 +117,64 @@ impl Pull {
 
     /// Whether a message can still come.
     pub(super) const fn is_open(&self) -> bool {
-        !self.has_ended
+        self.is_open
+    }
+
+    /// Waits for at least so long from now: what a peer was slow to confirm is still delivered.
+    pub(super) fn wait_for(&mut self, longer: Duration) {
+        self.until = self.until.max(Instant::now() + longer);
     }
 
     /// The next thing that happens.
     pub(super) async fn next(&mut self) -> Event {
         loop {
             if self.left == 0 {
-                self.has_ended = true;
-                return Event::Ended(End::Done);
+                self.is_open = false;
+                return Event::Ended(self.end);
             }
             let event = match self.replies.next(self.until).await {
-                Ok(message) => match message.status {
-                    None => {
-                        self.left -= 1;
-                        return Event::Message(message);
+                Ok(message) if message.status.is_none() => {
+                    self.left -= 1;
+                    return Event::Message(message);
+                }
+                Ok(status) => match read_status(&status) {
+                    None => continue,
+                    Some(Event::Ended(end)) => {
+                        self.ends(end, &status);
+                        continue;
                     }
-                    Some(status) => {
-                        let description = message.description.as_deref().unwrap_or_default();
-                        match read_status(status.as_u16(), description) {
-                            None => continue,
-                            Some(event) => event,
-                        }
-                    }
+                    Some(event) => event,
                 },
                 Err(Failure::NoResponders) => Event::Orphaned,
                 Err(Failure::Timeout | Failure::NotSentInTime) => Event::Lost,
                 Err(failure) => Event::Failed(failure),
             };
-            self.has_ended = !matches!(event, Event::Lost);
+            self.is_open = matches!(event, Event::Lost);
             return event;
         }
+    }
+
+    /// The end is told as soon as it is decided. A replicated consumer delivers only when its peers
+    /// know, so messages may come after it; how many, the server says by what it leaves undelivered.
+    fn ends(&mut self, end: End, status: &Inbound) {
+        let headers = status.headers.as_ref();
+        let undelivered = headers
+            .and_then(|headers| headers.get("Nats-Pending-Messages"))
+            .and_then(|value| value.as_str().parse().ok())
+            .unwrap_or(self.left);
+        self.end = end;
+        self.left = self.left.saturating_sub(undelivered);
     }
 }
 
 /// What a status message says; nothing for a heartbeat.
-fn read_status(status: u16, description: &str) -> Option<Event> {
+fn read_status(message: &Inbound) -> Option<Event> {
+    let status = message.status.map_or(0, |status| status.as_u16());
+    let description = message.description.as_deref().unwrap_or_default();
+    event_of(status, description)
+}
+
+fn event_of(status: u16, description: &str) -> Option<Event> {
     let says = |words: &str| description.to_ascii_lowercase().contains(words);
     Some(match status {
         100 => return None,
@@ -174,7 +198,7 @@ mod tests {
     #[test]
     fn every_status_is_understood() {
         use End::{Done, Others, TooLarge};
-        assert!(read_status(100, "Idle Heartbeat").is_none());
+        assert!(event_of(100, "Idle Heartbeat").is_none());
         for (status, description, end) in [
             (404, "No Messages", Done),
             (408, "Request Timeout", Done),
@@ -183,20 +207,20 @@ mod tests {
             (409, "Message Size Exceeds MaxBytes", TooLarge),
             (409, "Batch Completed", Done),
         ] {
-            let event = read_status(status, description);
+            let event = event_of(status, description);
             assert!(
                 matches!(event, Some(Event::Ended(found)) if found == end),
                 "{status} {description}: {event:?}"
             );
         }
         for description in ["Leadership Change", "Server Shutdown"] {
-            assert!(matches!(read_status(409, description), Some(Event::Lost)));
+            assert!(matches!(event_of(409, description), Some(Event::Lost)));
         }
         assert!(matches!(
-            read_status(409, "Consumer Deleted"),
+            event_of(409, "Consumer Deleted"),
             Some(Event::Orphaned)
         ));
-        assert!(matches!(read_status(503, ""), Some(Event::Orphaned)));
+        assert!(matches!(event_of(503, ""), Some(Event::Orphaned)));
         for (status, description, refusal) in [
             (409, "Consumer is push based", Refusal::Push),
             (409, "Exceeded MaxWaiting", Refusal::TooManyWaiting),
@@ -211,7 +235,7 @@ mod tests {
                 Refusal::Other("423 Nats-Pin-Id mismatch".to_owned()),
             ),
         ] {
-            let event = read_status(status, description);
+            let event = event_of(status, description);
             assert!(
                 matches!(&event, Some(Event::Refused(found)) if *found == refusal),
                 "{status} {description}: {event:?}"

@@ -25,13 +25,22 @@ impl Tokens {
 
     /// The token of a delivered message; nothing where its reply subject is no ack's.
     pub(super) fn give(&self, reply: &str) -> Option<String> {
-        let expires_at = now().saturating_add(self.ttl.as_secs().max(1));
+        let expires_at = now().saturating_add(self.lifetime());
         self.keys.sign(reply, NOBODY, expires_at).ok()
     }
 
     /// What a token stands for.
     pub(super) fn take(&self, token: &str) -> Result<Ack, Problem> {
         Ok(self.keys.verify(token, NOBODY, now())?)
+    }
+
+    /// When a token was given out, in Unix seconds.
+    pub(super) fn given_at(&self, ack: &Ack) -> u64 {
+        ack.expires_at.saturating_sub(self.lifetime())
+    }
+
+    fn lifetime(&self) -> u64 {
+        self.ttl.as_secs().max(1)
     }
 }
 

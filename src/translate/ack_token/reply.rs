@@ -53,13 +53,14 @@ impl<'a> Reply<'a> {
         (reply.to_string() == subject).then_some(reply)
     }
 
-    pub(super) fn to_ack(self) -> Ack {
+    pub(super) fn to_ack(self, expires_at: u64) -> Ack {
         Ack {
             reply: self.to_string().into(),
             stream: self.stream.to_owned(),
             consumer: self.consumer.to_owned(),
             delivered: self.numbers[0],
             seq: self.numbers[1],
+            expires_at,
         }
     }
 }

@@ -57,12 +57,13 @@ impl Python {
     }
 }
 
-fn packages() -> PathBuf {
+/// The folder with the packages of the tests.
+pub(super) fn packages() -> PathBuf {
     let named = std::env::var_os("NATSWAY_TEST_PYTHONPATH").map(PathBuf::from);
     let folder = named.unwrap_or_else(|| PathBuf::from(INSTALLED));
     assert!(
-        folder.join("nats").is_dir(),
-        "nats-py is missing: run `make test` or `tools/python-packages`, which install it"
+        folder.join("nats").is_dir() && folder.join("requests").is_dir(),
+        "nats-py or requests is missing: run `make test` or `tools/python-packages`, which install it"
     );
     folder
 }
