@@ -29,7 +29,7 @@ mod upkeep;
 
 pub use connection::Connection;
 pub use failure::Failure;
-pub use hub::{Budget, Buffer, Delivery, Event, FORMS, GapReason, Hub, HubStats, Reader};
+pub use hub::{Budget, Buffer, Delivery, Event, FORMS, GapReason, Hub, HubStats, Reader, Stored};
 pub use link::{Call, Confirm, Link, LinkState};
 pub use message::{Inbound, Outbound, header_block_bytes};
 pub use pending::{Pending, PendingReply, Replies, RunConfirm};

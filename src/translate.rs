@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod headers;
 mod json;
 pub mod lines;
+pub mod position;
 pub mod service_error;
 pub mod size;
 pub mod sse;

@@ -19,6 +19,7 @@ pub mod messages;
 mod no_responders;
 mod pub_ack;
 mod pull;
+pub mod replay;
 mod store;
 pub mod streams;
 mod tokens;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::notice::Notice;
-use crate::nats::{Delivery, Inbound};
+use crate::nats::{Delivery, Inbound, Stored};
 use crate::translate::envelope::{Encoding, Envelope};
 
 /// The media type of the stream.
@@ -22,7 +22,7 @@ pub fn line(delivery: &Delivery, encoding: Encoding) -> Bytes {
             headers: message.headers.as_ref(),
             payload: &message.payload,
             encoding,
-            jetstream: None,
+            jetstream: delivery.stored.as_ref().map(Stored::envelope),
         };
         envelope.write(&mut out);
         out.push(b'\n');

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::notice::Notice;
-use crate::nats::{Delivery, Inbound};
+use super::notice::{Gap, Notice};
+use crate::nats::{Delivery, Inbound, Stored};
 use crate::translate::envelope::{Encoding, Envelope};
 use crate::translate::sse::{Block, write_comment};
 
@@ -23,13 +23,14 @@ const LIVE_ID: &str = "live";
 #[must_use]
 pub fn envelope(delivery: &Delivery, encoding: Encoding) -> Bytes {
     let write = |message: &Inbound| {
-        let mut out = b"data: ".to_vec();
+        let mut out = id(delivery).map_or_else(Vec::new, |id| format!("id: {id}\n").into_bytes());
+        out.extend_from_slice(b"data: ");
         let envelope = Envelope {
             subject: &message.subject,
             headers: message.headers.as_ref(),
             payload: &message.payload,
             encoding,
-            jetstream: None,
+            jetstream: delivery.stored.as_ref().map(Stored::envelope),
         };
         envelope.write(&mut out);
         out.extend_from_slice(b"\n\n");
@@ -46,18 +47,50 @@ pub fn envelope(delivery: &Delivery, encoding: Encoding) -> Bytes {
 pub fn raw(delivery: &Delivery) -> Bytes {
     delivery.encoded(RAW, |message| {
         let mut out = Vec::new();
-        Block::default().write_raw(&message.payload, &mut out);
+        let id = id(delivery);
+        let block = Block {
+            id: id.as_deref(),
+            ..Block::default()
+        };
+        block.write_raw(&message.payload, &mut out);
         out.into()
     })
 }
 
+fn id(delivery: &Delivery) -> Option<String> {
+    let stored = delivery.stored.as_ref()?;
+    Some(stored.position.to_string())
+}
+
 /// What a core stream begins with.
 pub fn write_first(out: &mut Vec<u8>) {
+    write_id(LIVE_ID, out);
+}
+
+/// An id without an event: from where a client goes on that is cut off here.
+pub fn write_id(id: &str, out: &mut Vec<u8>) {
     let block = Block {
-        id: Some(LIVE_ID),
+        id: Some(id),
         ..Block::default()
     };
     block.write(None, out);
+}
+
+/// A gap that moves the position, in one block: whoever is cut off around it reads of it, or is
+/// told again.
+#[must_use]
+pub fn gap_to(id: &str, gap: Gap) -> Bytes {
+    let notice = Notice::Gap(gap);
+    let mut data = Vec::new();
+    notice.write(&mut data);
+    let block = Block {
+        id: Some(id),
+        event: Some(notice.name()),
+        ..Block::default()
+    };
+    let mut out = Vec::new();
+    block.write(Some(&data), &mut out);
+    out.into()
 }
 
 /// A notice; an end says in the same block when to come back, since `EventSource` comes back after it.

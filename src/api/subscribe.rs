@@ -6,6 +6,7 @@
 mod accept;
 mod live;
 mod spec;
+mod view;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use crate::translate::envelope::Encoding;
 pub use accept::{Wanted, wanted};
 pub use live::{Live, Shape};
 pub use spec::Spec;
+pub use view::View;
 
 /// How many subjects one stream may have.
 pub const SUBJECTS_MAX: usize = 256;
@@ -210,9 +212,9 @@ impl Subscribe {
 }
 
 /// Before the name of a capture that comes from the query.
-const FROM_QUERY: &str = "query.";
+pub(in crate::api) const FROM_QUERY: &str = "query.";
 
-fn check_together(subjects: &[SubjectPattern]) -> Result<(), Problem> {
+pub(in crate::api) fn check_together(subjects: &[SubjectPattern]) -> Result<(), Problem> {
     if subjects.is_empty() {
         return Err(Problem::new(Code::InvalidParameter)
             .detail("subject: needed in the path, or once or more often in the query"));
@@ -250,18 +252,15 @@ impl Opening {
         queue: Option<Name>,
         defaults: &Defaults,
     ) -> Self {
-        let encoding = Encoding::Auto;
         Self {
             session: session.clone(),
-            shape: Shape::Object(encoding),
+            shape: Shape::Object(Encoding::Auto),
             buffer: defaults.buffer,
             spec: Spec {
                 subjects: vec![subject],
                 on_slow: defaults.on_slow(None, queue.is_some()),
                 queue,
-                raw: false,
-                encoding,
-                max: None,
+                view: View::default(),
                 returns: false,
             },
         }
@@ -306,12 +305,12 @@ pub async fn handle(
         Wanted::Ndjson => Form::Ndjson,
         Wanted::WebSocket => {
             let upgrade = websocket::Upgrade::of(&mut parts).await?;
-            let (raw, shape) = (spec.raw, spec.frames());
+            let (raw, shape) = (spec.view.raw, spec.view.frames());
             let live = verb.open(spec, shape, deadline).await?;
             return Ok(upgrade.stream(live, raw, &verb.lifetimes));
         }
     };
-    let shape = spec.blocks(form);
+    let shape = spec.view.blocks(form);
     let live = verb.open(spec, shape, deadline).await?;
     Ok(respond(live, form, &verb.lifetimes))
 }

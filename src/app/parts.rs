@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::keys::AckKeys;
 use super::{StartError, nats_sample, routes};
+use crate::api::jetstream::replay::Replays;
 use crate::config::{Config, Sources};
 use crate::layers::admission::StreamSlots;
 use crate::layers::body::MaxPayload;
@@ -26,6 +27,7 @@ pub(super) struct Parts {
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Arc<Metrics>,
     ack_keys: AckKeys,
+    replays: Arc<Replays>,
     streams: Arc<StreamSlots>,
     bodies: Arc<Budget>,
     slots: Arc<Slots>,
@@ -45,10 +47,13 @@ impl Parts {
         let watched = Arc::clone(&nats);
         metrics.watch_nats(move || nats_sample::take(&watched));
         let metrics = Arc::new(metrics);
+        let lifecycle = Lifecycle::new();
+        let catchups_max = config.api.jetstream.catchups_max;
         Ok(Self {
             ack_keys,
+            replays: Replays::new(&nats, catchups_max, lifecycle.drain()),
             nats,
-            lifecycle: Lifecycle::new(),
+            lifecycle,
             streams: StreamSlots::new(config.api.subscribe.streams_max),
             bodies: Budget::new(config.memory.bodies, metrics.bodies()),
             slots: Slots::new(config.http.connections_max),
@@ -82,6 +87,7 @@ impl Parts {
             nats: &self.nats,
             drain: self.lifecycle.drain(),
             metrics: &self.metrics,
+            replays: &self.replays,
             tokens: self.ack_keys.tokens(&config.ack_tokens)?,
         };
         Ok(routes::build(&context, &shared)?)
@@ -141,6 +147,8 @@ impl Parts {
             .build_routes_of(&new)
             .map_err(|error| error.to_string())?;
         self.streams.set_max(new.api.subscribe.streams_max);
+        self.replays
+            .set_catchups_max(new.api.jetstream.catchups_max);
         self.bodies.set_limit(new.memory.bodies);
         self.slots.set_max(new.http.connections_max);
         self.timers.store(Arc::new(timers(&new)));

@@ -2,6 +2,7 @@
 
 mod jetstream;
 mod messages;
+mod replay;
 mod streams;
 
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::json;
 
 use crate::api::jetstream::Tokens;
+use crate::api::jetstream::replay::Replays;
 use crate::config::{Concurrency, Config, Policy, SizeLimit, WhenDisconnected};
 use crate::lifecycle::Drain;
 use crate::nats::Nats;
@@ -29,6 +31,7 @@ pub(super) struct Context<'a> {
     pub(super) drain: Drain,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) tokens: Tokens,
+    pub(super) replays: &'a Arc<Replays>,
 }
 
 /// Collects and builds them.
@@ -39,6 +42,7 @@ pub(super) fn build(context: &Context<'_>, shared: &Shared) -> Result<Built, Rou
         routes.push(openapi(page.clone()));
     }
     routes.extend(jetstream::routes(context, shared));
+    routes.extend(replay::routes(context));
     routes.extend(messages::routes(context, shared)?);
     routes.extend(streams::routes(context, shared));
     let built = Built::new(routes, shared)?;

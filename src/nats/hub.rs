@@ -24,7 +24,7 @@ use register::Registrar;
 use topic::{Status, Topic};
 
 pub use budget::Budget;
-pub use delivery::{Delivery, FORMS};
+pub use delivery::{Delivery, FORMS, Stored};
 pub use reader::{Event, GapReason, Reader};
 pub use ring::Buffer;
 pub use topic::HubStats;

@@ -29,7 +29,8 @@ pub enum Shape {
 }
 
 impl Shape {
-    fn encode(self, delivery: &Delivery) -> Bytes {
+    /// Encodes a message.
+    pub(in crate::api) fn encode(self, delivery: &Delivery) -> Bytes {
         match self {
             Self::Sse(encoding) => sse::envelope(delivery, encoding),
             Self::SseRaw => sse::raw(delivery),
@@ -39,7 +40,8 @@ impl Shape {
         }
     }
 
-    const fn is_sse(self) -> bool {
+    /// Whether it goes into server-sent events.
+    pub(in crate::api) const fn is_sse(self) -> bool {
         matches!(self, Self::Sse(_) | Self::SseRaw)
     }
 }
@@ -78,7 +80,7 @@ impl Live {
             session: session.clone(),
             shape,
             on_slow: spec.on_slow,
-            left: spec.max,
+            left: spec.view.max,
             returns: spec.returns,
         }
     }

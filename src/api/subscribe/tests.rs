@@ -60,13 +60,16 @@ fn the_query_is_read_and_what_is_damaged_is_refused() {
         Wanted::Sse,
     )
     .unwrap();
-    assert!(read.raw && read.returns);
-    assert_eq!(read.max, Some(3));
-    assert_eq!(read.blocks(Form::Sse), Shape::SseRaw);
-    assert_eq!(read.frames(), Shape::Payload);
+    assert!(read.view.raw && read.returns);
+    assert_eq!(read.view.max, Some(3));
+    assert_eq!(read.view.blocks(Form::Sse), Shape::SseRaw);
+    assert_eq!(read.view.frames(), Shape::Payload);
     let plain = spec("encoding=base64", Wanted::Ndjson).unwrap();
-    assert_eq!(plain.blocks(Form::Ndjson), Shape::Line(Encoding::Base64));
-    assert_eq!(plain.frames(), Shape::Object(Encoding::Base64));
+    assert_eq!(
+        plain.view.blocks(Form::Ndjson),
+        Shape::Line(Encoding::Base64)
+    );
+    assert_eq!(plain.view.frames(), Shape::Object(Encoding::Base64));
     assert!(!spec("last_event_id=live", Wanted::Ndjson).unwrap().returns);
     for bad in [
         "max=0",

@@ -24,7 +24,7 @@ pub(super) fn routes(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
     routes
 }
 
-fn lifetimes(context: &Context<'_>) -> Lifetimes {
+pub(super) fn lifetimes(context: &Context<'_>) -> Lifetimes {
     Lifetimes {
         keep_alive: context.config.streams.keep_alive,
         max_age: context.config.streams.max_age(),
@@ -143,7 +143,7 @@ fn operation(summary: &str, subject: &Value) -> Value {
     })
 }
 
-fn stream() -> Value {
+pub(super) fn stream() -> Value {
     json!({
         "description": "Messages as they come, until one side ends.",
         "content": {

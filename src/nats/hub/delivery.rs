@@ -1,21 +1,56 @@
 //! A received message and its encoded forms, shared by all who read it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use time::OffsetDateTime;
 
 use crate::nats::{Inbound, header_block_bytes};
+use crate::translate::envelope::JetStream;
+use crate::translate::position::Position;
 
 /// How many encoded forms are kept beside a message.
 pub const FORMS: usize = 4;
 /// What a message takes beside its bytes.
 const OVERHEAD_BYTES: usize = 256;
 
+/// What a stream knows of a message.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The stream's name.
+    pub stream: Arc<str>,
+    /// Where it stands.
+    pub position: Position,
+    /// When it was stored.
+    pub time: OffsetDateTime,
+    /// How often it was delivered, this time included.
+    pub delivered: u64,
+    /// How many are still to come.
+    pub pending: u64,
+}
+
+impl Stored {
+    /// The same for an envelope.
+    #[must_use]
+    pub fn envelope(&self) -> JetStream<'_> {
+        JetStream {
+            stream: &self.stream,
+            seq: self.position.seq,
+            time: self.time,
+            delivered: self.delivered,
+            pending: self.pending,
+            ack: None,
+        }
+    }
+}
+
 /// One message for many readers: encoded once for each form that somebody wants.
 #[derive(Debug)]
 pub struct Delivery {
     /// The message as it came.
     pub message: Inbound,
+    /// Where it stands in its stream, if it was read from one.
+    pub stored: Option<Stored>,
     forms: [OnceLock<Bytes>; FORMS],
 }
 
@@ -25,6 +60,17 @@ impl Delivery {
     pub const fn new(message: Inbound) -> Self {
         Self {
             message,
+            stored: None,
+            forms: [const { OnceLock::new() }; FORMS],
+        }
+    }
+
+    /// Wraps a message that was read from a stream.
+    #[must_use]
+    pub const fn from_stream(message: Inbound, stored: Stored) -> Self {
+        Self {
+            message,
+            stored: Some(stored),
             forms: [const { OnceLock::new() }; FORMS],
         }
     }
