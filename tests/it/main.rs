@@ -27,6 +27,7 @@ mod permissions;
 mod policy_vectors;
 mod publish;
 mod readme;
+mod replay;
 mod request;
 mod serial;
 mod server;

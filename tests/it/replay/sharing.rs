@@ -1,0 +1,116 @@
+//! How many consumers readers cost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::{consumers, fill, next_seq, path, server};
+use crate::harness::{Bridge, SOON, eventually, soak};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_the_same_messages_share_one_consumer() {
+    let readers = soak(50, 1000);
+    let nats = server(json!({})).await;
+    let bridge = Bridge::start(&nats, "").await;
+    fill(&nats, "s.a", 0..1000).await;
+    let mut streams = Vec::new();
+    for index in 0..readers {
+        let query = ["from=new", "from=new&subject=s.b"][index % 2];
+        streams.push(bridge.ndjson(&path(query)).await);
+    }
+    assert_eq!(consumers(&nats).await, 2, "one for each set of subjects");
+    for seq in 1001..1011 {
+        assert_eq!(nats.store("s.b", "1").await, seq);
+    }
+    for stream in &mut streams {
+        for seq in 1001..1011 {
+            assert_eq!(next_seq(stream).await, seq);
+        }
+    }
+    // Those who come back at once find what they missed where the others read.
+    streams.truncate(readers / 2);
+    let returned = (0..readers / 2).map(|_| path("last_event_id=1005"));
+    for path in returned {
+        let mut stream = bridge.ndjson(&path).await;
+        for seq in 1006..1011 {
+            assert_eq!(next_seq(&mut stream).await, seq);
+        }
+        streams.push(stream);
+    }
+    assert_eq!(consumers(&nats).await, 2);
+    drop(streams);
+    eventually(SOON, "nothing is left on the server", async || {
+        consumers(&nats).await == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_catch_up_at_once_than_may() {
+    const MESSAGES: u64 = 3000;
+    const READERS: usize = 24;
+    let nats = Arc::new(server(json!({})).await);
+    let yaml = "api: { jetstream: { catchups_max: 3 } }";
+    let bridge = Arc::new(Bridge::start(&nats, yaml).await);
+    fill(&nats, "s.a", 0..MESSAGES).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let watching = {
+        let (nats, done) = (Arc::clone(&nats), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(consumers(&nats).await);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            most
+        })
+    };
+    let mut reading = JoinSet::new();
+    for _ in 0..READERS {
+        let client = bridge.client();
+        reading.spawn(async move {
+            let mut stream = client.ndjson(&path("from=all")).await;
+            for seq in 1..=MESSAGES + 1 {
+                assert_eq!(next_seq(&mut stream).await, seq);
+            }
+        });
+    }
+    nats.store("s.a", "1").await;
+    while let Some(read) = reading.join_next().await {
+        read.expect("it reads everything");
+    }
+    done.store(true, Ordering::Relaxed);
+    let most = watching.await.expect("it watches");
+    assert!(
+        (1..=4).contains(&most),
+        "{most} consumers: three and the feed's"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_does_not_read_keeps_nobody_waiting() {
+    let nats = server(json!({})).await;
+    let yaml = "api: { jetstream: { catchups_max: 1 } }\nstreams: { keep_alive: 120s }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let client = nats.client().await;
+    for _ in 0..300 {
+        let sent = client.publish("s.a", "x".repeat(50_000).into()).await;
+        sent.expect("sent");
+    }
+    eventually(SOON, "all is stored", async || {
+        nats.stream_state("S").await["messages"] == 300
+    })
+    .await;
+    let mut stalled = bridge.ndjson(&path("from=all")).await;
+    assert_eq!(next_seq(&mut stalled).await, 1);
+    let mut other = bridge.ndjson(&path("from=all&until=now")).await;
+    for seq in 1..=300 {
+        assert_eq!(next_seq(&mut other).await, seq);
+    }
+    for seq in 2..=300 {
+        assert_eq!(next_seq(&mut stalled).await, seq);
+    }
+}
