@@ -16,6 +16,7 @@ pub mod publish;
 pub mod query;
 pub mod recipe;
 pub mod request;
+mod sending;
 pub mod session;
 pub mod sse;
 pub mod stream_body;

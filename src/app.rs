@@ -8,6 +8,7 @@ mod nats_sample;
 mod parts;
 mod reload;
 mod routes;
+mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub enum StartError {
     /// Ack tokens cannot be signed.
     #[error("ack_tokens: {0}")]
     AckTokens(String),
+    /// Traces cannot be sent.
+    #[error("traces: {0}")]
+    Traces(String),
 }
 
 /// natsway, bound and wired.
@@ -193,7 +197,8 @@ impl Running {
         let ending = self.lifecycle.shut_down(timing, signals).await;
         if ending != Ending::Forced {
             let last = Instant::now() + timing.reserve() / 2;
-            self.parts.nats.close(last).await;
+            let nats = Arc::clone(&self.parts.nats);
+            tokio::join!(nats.close(last), self.parts.end_traces());
         }
         self.admin_lifecycle.expire();
         self.servers.shutdown().await;

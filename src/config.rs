@@ -96,6 +96,10 @@ impl Config {
             ("listen", self.listen != new.listen),
             ("nats", self.nats != new.nats),
             ("runtime", self.runtime != new.runtime),
+            (
+                "telemetry.traces.otlp_endpoint",
+                self.telemetry.traces.otlp_endpoint != new.telemetry.traces.otlp_endpoint,
+            ),
         ];
         changed
             .into_iter()

@@ -22,6 +22,7 @@ pub mod peer;
 mod problem_event;
 pub mod rate;
 pub mod request_id;
+pub mod trace;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use http::StatusCode;
 use super::captures::Captures;
 use super::jetstream::Api;
 use super::recipe::Recipe;
+use super::sending::{Operation, Sending};
 use super::session::Session;
 use super::{answer, body};
 use crate::config::{self, Confirm, PublishAction};
@@ -128,6 +129,12 @@ pub async fn handle(
     let subject = recipe.subject(&captures)?;
 
     let session = recipe.session();
+    let sending = Sending::prepare(
+        Operation::Publish,
+        &subject,
+        &parts.extensions,
+        &mut parts.headers,
+    );
     let mut headers = recipe.headers(&parts.headers, &captures, &query)?;
     expect.write(&mut headers, session.nats())?;
     let payload = body::read(body, headers.as_ref(), session.nats()).await?;
@@ -136,14 +143,19 @@ pub async fn handle(
     let call = session.call(deadline.at);
     match confirm {
         Confirm::None => {
-            verb.send(message, nats::Confirm::Accepted, call).await?;
+            let sent = verb.send(message, nats::Confirm::Accepted, call);
+            sending.run(sent).await?;
             Ok(answer::empty(StatusCode::ACCEPTED))
         }
         Confirm::Server => {
-            verb.send(message, nats::Confirm::Server, call).await?;
+            let sent = verb.send(message, nats::Confirm::Server, call);
+            sending.run(sent).await?;
             Ok(answer::empty(StatusCode::NO_CONTENT))
         }
-        Confirm::Stream => verb.store(&subject, &message, &expect, call).await,
+        Confirm::Stream => {
+            let stored = verb.store(&subject, &message, &expect, call);
+            sending.run(stored).await
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use axum::response::Response;
 
 use super::captures::Captures;
 use super::recipe::Recipe;
+use super::sending::{Operation, Sending};
 use super::session::Session;
 use super::{answer, body};
 use crate::config::{self, RequestAction};
@@ -117,16 +118,22 @@ pub async fn handle(
     let subject = recipe.subject(&captures)?;
 
     let session = recipe.session();
+    let sending = Sending::prepare(
+        Operation::Request,
+        &subject,
+        &parts.extensions,
+        &mut parts.headers,
+    );
     let headers = recipe.headers(&parts.headers, &captures, &query)?;
     let payload = body::read(body, headers.as_ref(), session.nats()).await?;
     let message = Outbound::new(subject.to_nats(), payload).with_headers(headers);
 
     let call = session.call(deadline.at);
     match many {
-        None => verb.one(message, call).await,
+        None => sending.run(verb.one(message, call)).await,
         Some(many) => {
-            many.answer(message, call, session.nats(), &verb.bodies, &verb.drain)
-                .await
+            let answer = many.answer(message, call, session.nats(), &verb.bodies, &verb.drain);
+            sending.run(answer).await
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::keys::AckKeys;
-use super::{StartError, nats_sample, routes};
+use super::{StartError, nats_sample, routes, traces};
 use crate::api::jetstream::replay::Replays;
 use crate::config::{Config, Sources};
 use crate::layers::admission::StreamSlots;
@@ -18,6 +18,7 @@ use crate::nats::{self, Nats};
 use crate::router::{Built, Routes, Shared};
 use crate::server::{Limits, Slots, Timers};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 
 /// The parts.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Parts {
     pub(super) nats: Arc<Nats>,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Arc<Metrics>,
+    traces: Option<Traces>,
     ack_keys: AckKeys,
     replays: Arc<Replays>,
     streams: Arc<StreamSlots>,
@@ -50,6 +52,7 @@ impl Parts {
         let lifecycle = Lifecycle::new();
         let catchups_max = config.api.jetstream.catchups_max;
         Ok(Self {
+            traces: traces::start(&config.telemetry.traces, metrics.traces())?,
             ack_keys,
             replays: Replays::new(&nats, catchups_max, lifecycle.drain()),
             nats,
@@ -76,6 +79,10 @@ impl Parts {
             hosts: Hosts::new(&config.listen.hosts),
             origins: Origins::new(&config.cors),
             access_log: config.telemetry.log.access,
+            tracer: self
+                .traces
+                .as_ref()
+                .map(|traces| traces.tracer(&config.telemetry.traces)),
             streams: Arc::clone(&self.streams),
             bodies: Arc::clone(&self.bodies),
             body_timeout: config.http.body_timeout,
@@ -91,6 +98,13 @@ impl Parts {
             tokens: self.ack_keys.tokens(&config.ack_tokens)?,
         };
         Ok(routes::build(&context, &shared)?)
+    }
+
+    /// Sends the spans that wait.
+    pub(super) async fn end_traces(&mut self) {
+        if let Some(traces) = &mut self.traces {
+            traces.end().await;
+        }
     }
 
     /// The limits of the data listeners.

@@ -67,7 +67,7 @@ pub enum AccessLog {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Traces {
-    /// The collector's base URL, such as `http://collector:4318`; `/v1/traces` is appended. Without one no traces are sent.
+    /// The collector's base URL, such as `http://collector:4318`; `/v1/traces` is appended. Without one no traces are sent. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
     /// The share of requests traced where the caller has not decided, 0 to 1. One in a hundred shows what is typical at little cost.
@@ -125,6 +125,11 @@ impl Telemetry {
                     fits,
                     "otlp_endpoint",
                     "must be a URL such as http://collector:4318",
+                );
+                findings.require(
+                    !endpoint.contains('@'),
+                    "otlp_endpoint",
+                    "must hold no user or password: it is shown; OTEL_EXPORTER_OTLP_HEADERS is not",
                 );
             }
         });

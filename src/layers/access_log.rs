@@ -18,6 +18,7 @@ use crate::config::AccessLog;
 use crate::problem::{Code, Problem, Source};
 use crate::telemetry::logs::ACCESS;
 use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::traces::Origin;
 use crate::translate::trace_ids;
 
 /// What a log line says of a route.
@@ -80,6 +81,8 @@ struct Flight {
     recorder: Arc<Recorder>,
     started: Instant,
     answered: Option<Answered>,
+    /// The trace, where the request is traced.
+    trace: Option<Arc<str>>,
     line: Option<Box<Line>>,
 }
 
@@ -115,6 +118,7 @@ impl Flight {
             recorder,
             started: Instant::now(),
             answered: None,
+            trace: request.extensions().get().map(Origin::trace_id),
             line,
         }
     }
@@ -130,7 +134,8 @@ impl Flight {
     fn record(&mut self, answered: Answered) {
         let metrics = &self.recorder.metrics;
         metrics.in_flight.dec();
-        metrics.answered(answered.status.as_u16(), self.started.elapsed());
+        let took = self.started.elapsed();
+        metrics.answered(answered.status.as_u16(), took, self.trace.take());
         if let Some((code, source)) = answered.problem {
             let slot = code as usize * 4 + source as usize;
             metrics.problem(slot, code.as_str(), source.as_str());

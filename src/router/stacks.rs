@@ -20,11 +20,12 @@ use crate::layers::rate::RateLimit;
 use crate::layers::request_id::Form;
 use crate::layers::{
     Verb, access_log, admission, body, breaker, cors, deadline, encoding, guard, panic, rate,
-    request_id,
+    request_id, trace,
 };
 use crate::lifecycle::Drain;
 use crate::problem::{Code, Problem};
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::telemetry::traces::Tracer;
 
 /// What all stacks share. What counts or is drawn lives on when the routes are reloaded.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Shared {
     pub origins: Origins,
     /// Which requests get a line.
     pub access_log: AccessLog,
+    /// What decides which requests are traced, where any are.
+    pub tracer: Option<Tracer>,
     /// Streams in the process.
     pub streams: Arc<StreamSlots>,
     /// Bodies in the process.
@@ -179,6 +182,8 @@ impl Parts<'_> {
         let stack = ServiceBuilder::new()
             // Outermost: every answer has an id, and every problem becomes JSON here.
             .layer(request_id::layer(Form::Whole))
+            // Around the log, whose line names the span, and before anything that takes time.
+            .layer(trace::layer(shared.tracer.clone(), self.named.clone()))
             // Sees every answer as the client will, whoever inside gave it.
             .layer(access_log::layer(
                 self.named.clone(),
@@ -217,6 +222,8 @@ impl Parts<'_> {
         let stack = ServiceBuilder::new()
             // As above, and tells proxies neither to gather nor to transform.
             .layer(request_id::layer(Form::Stream))
+            // As above; the span ends with the head.
+            .layer(trace::layer(shared.tracer.clone(), self.named.clone()))
             // The duration is that of the head; the log line is written when the stream ends.
             .layer(access_log::layer(
                 self.named.clone(),

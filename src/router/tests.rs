@@ -68,6 +68,7 @@ impl House {
                 origins: vec!["https://app.example".parse().unwrap()],
             }),
             access_log: AccessLog::Off,
+            tracer: None,
             streams: StreamSlots::new(100),
             bodies: Budget::new(1000, metrics.bodies()),
             body_timeout: Duration::from_secs(10),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -48,6 +48,9 @@ impl<const N: usize> EncodeLabelSet for Labels<N> {
     }
 }
 
+/// Each bucket remembers a traced request that fell into it.
+type Histogram = HistogramWithExemplars<Labels<1>>;
+
 type Durations<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
 /// The registry and all families.
@@ -62,6 +65,7 @@ pub struct Metrics {
     connections: Family<Labels<1>, Gauge>,
     reloads: Family<Labels<1>, Counter>,
     stream_ends: StreamEnds,
+    spans: Family<Labels<1>, Counter>,
     bodies: Gauge,
 }
 
@@ -81,7 +85,7 @@ impl Metrics {
     /// Registers everything under its name.
     #[must_use]
     pub fn new() -> Self {
-        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS.into_iter());
         let mut metrics = Self {
             registry: Registry::default(),
             durations: Family::new_with_constructor(histogram),
@@ -93,6 +97,7 @@ impl Metrics {
             connections: Family::default(),
             reloads: Family::default(),
             stream_ends: StreamEnds::default(),
+            spans: Family::default(),
             bodies: Gauge::default(),
         };
         metrics.register();
@@ -106,6 +111,7 @@ impl Metrics {
                 .reloads
                 .get_or_create_owned(&Labels([("result", result.into())]));
         }
+        let _at_zero = self.traces();
         self.registry
             .register_collector(Box::new(process::Process::new()));
         let registry = self.registry.sub_registry_with_prefix(PREFIX);
@@ -152,6 +158,11 @@ impl Metrics {
             "stream_ends",
             "Streams that have ended, by reason",
             self.stream_ends.0.clone(),
+        );
+        registry.register(
+            "traces_spans",
+            "Spans of traced requests, by what became of them",
+            self.spans.clone(),
         );
         registry.register(
             "config_reloads",
@@ -212,6 +223,20 @@ impl Metrics {
         self.stream_ends.clone()
     }
 
+    /// What becomes of spans.
+    #[must_use]
+    pub fn traces(&self) -> TraceCounters {
+        let of = |result: &str| {
+            self.spans
+                .get_or_create_owned(&Labels([("result", result.into())]))
+        };
+        TraceCounters {
+            exported: of("exported"),
+            failed: of("failed"),
+            dropped: of("dropped"),
+        }
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, result: &str) {
         self.reloads
@@ -232,6 +257,17 @@ impl Metrics {
     pub fn text(&self) -> String {
         text::from_openmetrics(&self.openmetrics())
     }
+}
+
+/// What becomes of spans.
+#[derive(Clone, Debug)]
+pub struct TraceCounters {
+    /// The collector took them.
+    pub exported: Counter,
+    /// The collector did not.
+    pub failed: Counter,
+    /// There was no room for them.
+    pub dropped: Counter,
 }
 
 /// Streams that have ended, by reason.
@@ -271,10 +307,12 @@ impl fmt::Debug for RouteMetrics {
 }
 
 impl RouteMetrics {
-    /// Counts an answer.
-    pub fn answered(&self, status: u16, took: Duration) {
+    /// Counts an answer, and of a traced request remembers the trace.
+    pub fn answered(&self, status: u16, took: Duration, trace: Option<Arc<str>>) {
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        self.durations.of(class).observe(took.as_secs_f64());
+        let exemplar = trace.map(|trace| Labels([("trace_id", trace)]));
+        let seconds = took.as_secs_f64();
+        self.durations.of(class).observe(seconds, exemplar, None);
     }
 
     /// Counts a problem. `code` and `source` are the words in its body, `slot` a number that stands
@@ -354,7 +392,7 @@ mod tests {
     fn both_formats_name_a_counter_the_same() {
         let metrics = Metrics::new();
         let route = metrics.route("publish", "POST");
-        route.answered(204, Duration::from_millis(2));
+        route.answered(204, Duration::from_millis(2), Some("0af7".into()));
         route.problem(0, "overloaded", "bridge");
         let sample = "natsway_http_problems_total{route=\"publish\",code=\"overloaded\",source=\"bridge\"} 1";
         let openmetrics = metrics.openmetrics();
@@ -370,6 +408,18 @@ mod tests {
             text.contains("natsway_http_request_duration_seconds_bucket"),
             "{text}"
         );
+        let line = |page: &str| {
+            page.lines()
+                .find(|line| line.contains("0.0025"))
+                .map(str::to_owned)
+        };
+        assert!(
+            line(&openmetrics)
+                .unwrap()
+                .contains("# {trace_id=\"0af7\"} 0.002"),
+            "{openmetrics}"
+        );
+        assert!(!text.contains("trace_id"), "{text}");
         assert!(!text.contains("# EOF"));
     }
 

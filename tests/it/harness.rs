@@ -14,6 +14,7 @@ pub(crate) mod eventually;
 pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod nats;
+pub(crate) mod otlp;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod python;

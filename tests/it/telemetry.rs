@@ -2,6 +2,7 @@
 
 mod canary;
 mod logs;
+mod traces;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! A secret that is put wherever one can be is found nowhere that natsway shows.
 
 use crate::harness::bridge::{Bridge, Builder};
+use crate::harness::otlp::Collector;
 use crate::harness::{Nats, SOON, eventually};
 
 /// In places that are secret by themselves.
@@ -17,7 +18,7 @@ const HEADERS: [&str; 6] = [
 ];
 
 const YAML: &str = "
-telemetry: { log: { level: 'trace,h2=info,hyper=info', access: all, format: json } }
+telemetry: { log: { level: 'trace,h2=info,hyper=info', access: all, format: json }, traces: { sample: 1 } }
 api: { manage: true }
 routes:
   - name: stock
@@ -58,8 +59,9 @@ async fn ask(bridge: &Bridge, path: &str) -> u16 {
 
 #[tokio::test]
 async fn no_secret_of_a_request_is_shown() {
-    let nats = Nats::start().await;
+    let (nats, collector) = (Nats::start().await, Collector::start().await);
     let builder = secret_places(Bridge::builder().nats(&nats).yaml(YAML));
+    let builder = builder.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url());
     let bridge = builder.start().await;
     for path in [
         format!("/v1/publish/orders.{CANARY}"),
@@ -85,18 +87,26 @@ async fn no_secret_of_a_request_is_shown() {
     assert_clean("the log", &log.join("\n"));
     assert_clean("/metrics", bridge.metrics().await.text());
     assert_clean("/openapi.json", &bridge.admin_get("/openapi.json").await.1);
+    collector.span("POST /stock/{item}").await;
+    for mut span in collector.spans() {
+        // A span names the subject on purpose, as nothing else does.
+        span.attributes
+            .retain(|pair| pair.key != "messaging.destination.name");
+        assert_clean("a span", &format!("{span:?}"));
+    }
 }
 
 #[tokio::test]
 async fn no_secret_of_the_configuration_is_shown() {
-    for auth in [
-        format!("user: u, password: {CANARY}"),
-        format!("token: {CANARY}"),
-        format!("nkey: {CANARY}"),
-        format!("creds: {CANARY}"),
+    let auth = |auth: &str| format!("nats: {{ auth: {{ {auth}{CANARY} }} }}");
+    for yaml in [
+        auth("user: u, password: "),
+        auth("token: "),
+        auth("nkey: "),
+        auth("creds: "),
+        format!("telemetry: {{ traces: {{ otlp_endpoint: 'http://u:{CANARY}@c:4318' }} }}"),
     ] {
-        let yaml =
-            format!("nats: {{ auth: {{ {auth} }} }}\ntelemetry: {{ log: {{ level: debug }} }}");
+        let yaml = format!("{yaml}\nshutdown: {{ grace: 5s }}");
         for args in [
             &["config"][..],
             &["config", "--json"],
@@ -107,7 +117,7 @@ async fn no_secret_of_the_configuration_is_shown() {
                 .iter()
                 .fold(Bridge::builder(), |builder, arg| builder.arg(arg));
             let (_, said) = secret_places(builder.yaml(&yaml)).run().await;
-            assert_clean(&format!("{args:?} with {auth}"), &said);
+            assert_clean(&format!("{args:?} with {yaml}"), &said);
         }
     }
 }

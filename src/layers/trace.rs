@@ -1,0 +1,94 @@
+//! The server span of a sampled request, and what becomes of its `traceparent` on the way in. Just inside
+//! the request id, so that it sees every answer, and around the log, whose lines name this span.
+//!
+//! The span becomes the caller in the headers: whatever a verb forwards belongs below it. It ends with the
+//! head of the answer; the life of a stream has metrics of its own.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use tower::Layer;
+
+use super::Handle;
+use super::access_log::Named;
+use super::request_id::RequestId;
+use crate::problem::Problem;
+use crate::telemetry::traces::{Decision, Origin, Span, SpanKind, Tracer, names};
+
+/// The layer; without a tracer it does nothing.
+pub fn layer<N: Handle>(
+    tracer: Option<Tracer>,
+    named: Named,
+) -> impl Layer<N, Service = Traced<N>> {
+    let tracer = tracer.map(|tracer| Arc::new((tracer, named)));
+    tower::layer::layer_fn(move |next| Traced {
+        next,
+        tracer: tracer.clone(),
+    })
+}
+
+/// See [`layer`].
+#[derive(Debug)]
+pub struct Traced<N> {
+    next: N,
+    tracer: Option<Arc<(Tracer, Named)>>,
+}
+
+impl<N: Handle> Handle for Traced<N> {
+    async fn handle(&self, mut request: Request) -> Response {
+        let span = self
+            .tracer
+            .as_ref()
+            .and_then(|tracer| enter(&tracer.0, &tracer.1, &mut request));
+        let response = self.next.handle(request).await;
+        if let Some(span) = span {
+            leave(span, &response);
+        }
+        response
+    }
+}
+
+fn enter(tracer: &Tracer, named: &Named, request: &mut Request) -> Option<Span> {
+    let origin = match tracer.decide(request.headers()) {
+        Decision::Forward => return None,
+        Decision::Forget => {
+            tracer.forget_caller(request.headers_mut());
+            return None;
+        }
+        Decision::Record(origin) => origin,
+    };
+    if !origin.continues() {
+        tracer.forget_caller(request.headers_mut());
+    }
+    let span = begin(*origin, named, request);
+    span.write_to(request.headers_mut());
+    if let Some(below) = span.below() {
+        request.extensions_mut().insert(below);
+    }
+    Some(span)
+}
+
+fn begin(origin: Origin, named: &Named, request: &Request) -> Span {
+    let method = request.method().as_str().to_owned();
+    let name = format!("{method} {}", named.path);
+    let mut span = Span::begin(origin, SpanKind::Server, name);
+    span.set(names::HTTP_REQUEST_METHOD, method);
+    span.set(names::HTTP_ROUTE, Arc::clone(&named.path));
+    span.set(names::ROUTE, Arc::clone(&named.route));
+    span.set(names::URL_SCHEME, "http");
+    if let Some(id) = request.extensions().get::<RequestId>() {
+        span.set(names::REQUEST_ID, id.as_str().to_owned());
+    }
+    span
+}
+
+/// What a client did wrong is no error of the server.
+fn leave(mut span: Span, response: &Response) {
+    let status = response.status();
+    span.set(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
+    if status.is_server_error() {
+        let problem = response.extensions().get::<Problem>();
+        span.fail(problem.map_or("5xx", |problem| problem.code().as_str()));
+    }
+}

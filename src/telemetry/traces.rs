@@ -1,0 +1,252 @@
+//! Traces: spans of sampled requests, sent over OTLP.
+//!
+//! Whether a request is sampled is decided before anything is made. One that is not has no span, allocates
+//! nothing and keeps its `traceparent` byte for byte. Spans are built here and not by way of `tracing`, whose
+//! spans cost something whether anybody wants them or not.
+
+mod client;
+mod export;
+pub mod names;
+mod span;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_otlp::ExporterBuildError;
+use tokio::time::Instant;
+
+use crate::config::{self, Trust};
+use crate::telemetry::metrics::TraceCounters;
+use crate::translate::{is_traceparent, trace_ids};
+use export::{Exporter, Sending};
+pub use opentelemetry::trace::SpanKind;
+pub use span::{Origin, Span};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// How long sending what waits may hold up the end.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// The spans of the process, on their way to the collector.
+#[derive(Debug)]
+pub struct Traces(Sending);
+
+impl Traces {
+    /// Begins to send to an endpoint, a whole URL.
+    ///
+    /// # Errors
+    /// When the `OTEL_*` environment makes no sense.
+    pub fn start(endpoint: &str, counters: TraceCounters) -> Result<Self, ExporterBuildError> {
+        Sending::start(endpoint, counters).map(Self)
+    }
+
+    /// What decides for each request. Made anew with the routes, and so by a reload.
+    #[must_use]
+    pub fn tracer(&self, settings: &config::Traces) -> Tracer {
+        Tracer {
+            exporter: self.0.exporter(),
+            trust: settings.trust,
+            sample: settings.sample,
+        }
+    }
+
+    /// Sends what waits, for at most two seconds.
+    pub async fn end(&mut self) {
+        self.0.end(Instant::now() + ENDING).await;
+    }
+}
+
+/// Decides which requests are traced.
+#[derive(Clone, Debug)]
+pub struct Tracer {
+    exporter: Exporter,
+    trust: Trust,
+    sample: f64,
+}
+
+/// What becomes of a request's trace.
+#[derive(Debug)]
+pub enum Decision {
+    /// It is not recorded; what the caller says goes on.
+    Forward,
+    /// It is not recorded, and what the caller says is not passed on, because it is not trusted.
+    Forget,
+    /// It is recorded.
+    Record(Box<Origin>),
+}
+
+/// A caller's span.
+struct Caller {
+    trace: TraceId,
+    span: SpanId,
+    is_sampled: bool,
+}
+
+impl Caller {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(TRACEPARENT).iter();
+        let value = values.next()?.to_str().ok()?;
+        if values.next().is_some() || !is_traceparent(value) {
+            return None;
+        }
+        let (trace, span) = trace_ids(value)?;
+        let flags = u8::from_str_radix(value.get(53..55)?, 16).ok()?;
+        Some(Self {
+            trace: TraceId::from_hex(trace).ok()?,
+            span: SpanId::from_hex(span).ok()?,
+            is_sampled: flags & 1 == 1,
+        })
+    }
+}
+
+impl Tracer {
+    /// Decides, and allocates nothing unless the request is recorded.
+    #[must_use]
+    pub fn decide(&self, headers: &HeaderMap) -> Decision {
+        let caller = Caller::of(headers);
+        match (self.trust, caller) {
+            (Trust::Inherit, Some(caller)) if caller.is_sampled => {
+                self.record(caller.trace, caller.span, None)
+            }
+            (Trust::Inherit, Some(_)) => Decision::Forward,
+            (_, caller) if self.is_chosen() => {
+                self.root(caller.filter(|_| self.trust == Trust::Link))
+            }
+            (Trust::Inherit, None) => Decision::Forward,
+            (Trust::Link | Trust::Ignore, _) => Decision::Forget,
+        }
+    }
+
+    fn is_chosen(&self) -> bool {
+        rand::random::<f64>() < self.sample
+    }
+
+    fn root(&self, linked: Option<Caller>) -> Decision {
+        let trace = TraceId::from_bytes(rand::random::<[u8; 16]>());
+        self.record(trace, SpanId::INVALID, linked)
+    }
+
+    fn record(&self, trace: TraceId, parent: SpanId, linked: Option<Caller>) -> Decision {
+        let link = linked.map(|caller| span::sampled(caller.trace, caller.span, true));
+        Decision::Record(Box::new(Origin {
+            trace,
+            parent,
+            is_remote: parent != SpanId::INVALID,
+            link,
+            exporter: self.exporter.clone(),
+        }))
+    }
+
+    /// Takes away what is not passed on when a new trace begins or the caller is not trusted.
+    pub fn forget_caller(&self, headers: &mut HeaderMap) {
+        headers.remove(TRACEPARENT);
+        headers.remove(TRACESTATE);
+    }
+}
+
+impl Origin {
+    /// The trace, as text.
+    #[must_use]
+    pub fn trace_id(&self) -> Arc<str> {
+        self.trace.to_string().into()
+    }
+
+    /// Whether a caller's trace goes on.
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        self.parent != SpanId::INVALID
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    const SPAN: &str = "b7ad6b7169203331";
+
+    fn headers(flags: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let value = format!("00-{TRACE}-{SPAN}-{flags}");
+        headers.insert(TRACEPARENT, value.parse().unwrap());
+        headers
+    }
+
+    fn decide(trust: Trust, sample: f64, headers: &HeaderMap) -> Decision {
+        let settings = config::Traces {
+            sample,
+            trust,
+            ..config::Traces::default()
+        };
+        let traces = Traces::start("http://127.0.0.1:1/v1/traces", Metrics::new().traces());
+        traces.unwrap().tracer(&settings).decide(headers)
+    }
+
+    #[tokio::test]
+    async fn a_trusted_caller_decides() {
+        let Decision::Record(origin) = decide(Trust::Inherit, 0.0, &headers("01")) else {
+            panic!("it is sampled");
+        };
+        assert_eq!(origin.trace.to_string(), TRACE);
+        assert_eq!(origin.parent.to_string(), SPAN);
+        assert!(origin.continues() && origin.link.is_none());
+        let unsampled = decide(Trust::Inherit, 1.0, &headers("00"));
+        assert!(matches!(unsampled, Decision::Forward));
+    }
+
+    #[tokio::test]
+    async fn without_a_caller_the_share_decides() {
+        let none = HeaderMap::new();
+        for trust in [Trust::Inherit, Trust::Link, Trust::Ignore] {
+            let Decision::Record(origin) = decide(trust, 1.0, &none) else {
+                panic!("all are sampled");
+            };
+            assert!(!origin.continues() && origin.link.is_none());
+        }
+        assert!(matches!(
+            decide(Trust::Inherit, 0.0, &none),
+            Decision::Forward
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_is_not_trusted_decides_nothing() {
+        for flags in ["00", "01"] {
+            let Decision::Record(origin) = decide(Trust::Link, 1.0, &headers(flags)) else {
+                panic!("all are sampled");
+            };
+            assert_ne!(origin.trace.to_string(), TRACE);
+            let link = origin.link.unwrap();
+            assert_eq!(link.trace_id().to_string(), TRACE);
+            assert_eq!(link.span_id().to_string(), SPAN);
+            let Decision::Record(origin) = decide(Trust::Ignore, 1.0, &headers(flags)) else {
+                panic!("all are sampled");
+            };
+            assert!(origin.link.is_none() && origin.trace.to_string() != TRACE);
+            for trust in [Trust::Link, Trust::Ignore] {
+                assert!(matches!(
+                    decide(trust, 0.0, &headers(flags)),
+                    Decision::Forget
+                ));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_or_doubled_caller_is_none() {
+        let mut doubled = headers("01");
+        doubled.append(TRACEPARENT, doubled[TRACEPARENT].clone());
+        let mut damaged = HeaderMap::new();
+        damaged.insert(TRACEPARENT, "00-zz".parse().unwrap());
+        for headers in [doubled, damaged] {
+            assert!(matches!(
+                decide(Trust::Inherit, 0.0, &headers),
+                Decision::Forward
+            ));
+        }
+    }
+}
