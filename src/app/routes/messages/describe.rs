@@ -4,6 +4,19 @@ use serde_json::{Value, json};
 
 use crate::config::{Confirm, Param, PublishAction, RequestAction, Route};
 
+const BATCH: &str = "One JSON object a line, or with `split=lines` on `/v1/publish/{subject}` one payload a \
+    line. `timeout` is the longest time without progress. A line that fails does not stop the others: \
+    the problem `batch-incomplete` lists up to 100 of them in `failed` and counts all in \
+    `failed_total`, beside `published`. Where NATS was lost or stood still, `unknown` \
+    (`from_line`, `to_line`) may have arrived, and nothing after `stopped_after_line` was sent; an \
+    `Idempotency-Key` is refused, each line has its own `msg_id`.";
+
+const REQUEST: &str = "The reply's payload, byte for byte, is the body. `max_replies` or `gap` collect \
+    many replies, as a JSON array of envelopes or, with `Accept: application/x-ndjson`, one a line as \
+    it comes. `Natsway-End`, or the last line, says why they ended: `count`, `gap`, `sentinel` (a reply \
+    without a payload, which is not among them), `timeout`, `size` (an array holds 8 MiB); a stream \
+    may also end with `disconnected`, `slow-client` or `draining`.";
+
 pub(super) fn publish() -> Value {
     let stored = json!({
         "type": "object",
@@ -49,7 +62,7 @@ pub(super) fn batch() -> Value {
     });
     json!({
         "summary": "Publish many messages, streamed",
-        "description": "One JSON object a line.",
+        "description": BATCH,
         "tags": ["messages"],
         "parameters": parameters(&["confirm", "timeout"]),
         "requestBody": {"required": true, "content": {"application/x-ndjson": {"schema": line}}},
@@ -70,7 +83,7 @@ pub(super) fn batch() -> Value {
 pub(super) fn request() -> Value {
     json!({
         "summary": "Send a request and answer with the reply",
-        "description": "The reply's payload, byte for byte, is the body. `max_replies` or `gap` collect many replies.",
+        "description": REQUEST,
         "tags": ["messages"],
         "parameters": parameters(&["timeout", "max_replies", "gap"]),
         "requestBody": any_body(),
