@@ -1,6 +1,6 @@
 # Everything a developer types. Each target says what is missing in one sentence.
 
-.PHONY: help run test test-browser test-matrix soak bench test-charts test-rules test-demo demo
+.PHONY: help run test test-browser test-matrix soak bench test-charts test-rules test-demo demo image
 
 help:
 	@echo 'make run           nats-server and natsway, with three commands to try'
@@ -12,6 +12,7 @@ help:
 	@echo 'make test-rules    the alerts and the dashboard, through promtool'
 	@echo 'make test-demo     the demo, clicked through in Chromium (part of test-browser)'
 	@echo 'make bench         natsway against the limits it stands on'
+	@echo 'make image         the container image, without Docker: its size, and a run under restrictions'
 	@echo 'make soak          the fault and load tests, long'
 
 run:
@@ -43,3 +44,6 @@ demo:
 
 test-demo:
 	@tools/test-demo
+
+image:
+	@tools/image
