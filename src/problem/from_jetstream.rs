@@ -11,7 +11,9 @@ use super::{Code, Outcome, Problem};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct JetStreamError {
-    /// JetStream's own number, from 10001; 0 where an old server gave none.
+    /// A status in the manner of HTTP.
+    pub code: u16,
+    /// JetStream's own number, from 10001; 0 where the server gave none.
     pub err_code: u64,
     /// JetStream's sentence.
     pub description: String,
@@ -24,8 +26,13 @@ impl Problem {
         let JetStreamError {
             err_code,
             description,
+            ..
         } = error;
-        let code = code_of(*err_code, description);
+        let code = match (err_code, error.code) {
+            // Such as `raft: not leader`: the message was not even proposed to the stream's peers.
+            (0, 503) => Code::JetStreamUnavailable,
+            _ => code_of(*err_code, description),
+        };
         let problem = Self::new(code).nats(*err_code, description);
         match code {
             Code::JetStreamUnavailable => problem,

@@ -117,7 +117,7 @@ async fn who_may_not_ask_is_not_told_that_there_is_no_stream() {
     let nats = Nats::builder().config(users).start().await;
     let url = nats.url().replace("nats://", "nats://a:p@");
     let bridge = Bridge::builder().servers(&url).start().await;
-    let path = "/v1/publish/s.a?confirm=stream&timeout=500ms";
+    let path = "/v1/publish/s.a?confirm=stream&timeout=3s";
     let answer = bridge.post(path).body("x").send().await;
     let problem = answer.expect_problem(503, "jetstream-unavailable");
     let detail = problem["detail"].as_str().expect("a sentence");

@@ -266,11 +266,7 @@ async fn consumers_are_created_changed_and_deleted() {
         (json!({"durable_name": "other"}), 400, "invalid-body"),
         (json!({"deliver_subject": "somewhere"}), 400, "invalid-body"),
         (json!({"Deliver_Subject": "somewhere"}), 400, "invalid-body"),
-        (
-            json!({"ack_policy": "explicit", "filter_subject": "b", "ack_wait": -1}),
-            400,
-            "invalid-body",
-        ),
+        (json!({"ack_policy": "perhaps"}), 400, "invalid-body"),
     ] {
         let answer = bridge.put(path).json(&body).send().await;
         assert_eq!(

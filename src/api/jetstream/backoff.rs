@@ -8,18 +8,24 @@ const FIRST: Duration = Duration::from_millis(20);
 /// An election takes a second or two; looking four times a second notices its end soon enough.
 const LONGEST: Duration = Duration::from_millis(250);
 
+/// The most time that is kept for an attempt: one that begins too late ends without an answer, and
+/// what was known (nothing was stored) would become unknown.
+const RESERVE_MAX: Duration = Duration::from_millis(250);
+
 /// Grows from one attempt to the next, up to a quarter of a second.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
     deadline: Instant,
+    began: Instant,
 }
 
 impl Backoff {
-    pub(super) const fn until(deadline: Instant) -> Self {
+    pub(super) fn until(deadline: Instant) -> Self {
         Self {
             next: FIRST,
             deadline,
+            began: Instant::now(),
         }
     }
 
@@ -27,11 +33,13 @@ impl Backoff {
     pub(super) async fn pause(&mut self) -> bool {
         let factor = rand::random_range(0.5..1.0);
         let pause = self.next.mul_f64(factor);
-        if Instant::now() + pause >= self.deadline {
+        let reserve = (self.began.elapsed() * 2).min(RESERVE_MAX);
+        if Instant::now() + pause + reserve >= self.deadline {
             return false;
         }
         self.next = (self.next * 2).min(LONGEST);
         sleep(pause).await;
+        self.began = Instant::now();
         true
     }
 }
@@ -39,6 +47,15 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_would_come_too_late_is_not_made() {
+        let mut backoff = Backoff::until(Instant::now() + Duration::from_millis(500));
+        sleep(Duration::from_millis(100)).await;
+        assert!(backoff.pause().await);
+        sleep(Duration::from_millis(200)).await;
+        assert!(!backoff.pause().await, "another may take as long");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_and_end_before_the_deadline() {

@@ -33,6 +33,8 @@ const EXPIRES_MIN: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The most bytes of messages in one answer.
 pub(super) const BYTES_MAX: u64 = 8 << 20;
+/// The most bytes of one sweep. What has come and was not yet taken is not yet drawn from the budget.
+const SWEEP_BYTES: u64 = 1 << 20;
 
 /// What was asked for.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub(super) struct Fetching {
     last: Option<Instant>,
     backoff: Backoff,
     step: Step,
+    /// Messages of the pull under way.
+    brought: usize,
 }
 
 /// The consumer's own limits of a single pull.
@@ -71,8 +75,10 @@ struct Limits {
 enum Step {
     Sweep,
     Wait,
-    /// One message without regard to its size.
+    /// One message that is larger than a sweep.
     Large,
+    /// One message without regard to its size.
+    Huge,
     End,
 }
 
@@ -101,6 +107,7 @@ impl Fetching {
             bytes: 0,
             last: None,
             step: Step::Sweep,
+            brought: 0,
         })
     }
 
@@ -156,8 +163,9 @@ impl Fetching {
         self.count += 1;
         self.bytes += message.length as u64;
         self.last = Some(Instant::now());
+        self.brought += 1;
         self.step = match self.step {
-            Step::Large => Step::End,
+            Step::Huge => Step::End,
             _ => Step::Sweep,
         };
         Ok(Some(message))
@@ -183,6 +191,7 @@ impl Fetching {
 
     async fn send(&mut self, order: Order, call: Call) -> Result<(), Failure> {
         let pull = Pull::prepare(self.js.api.link(), order, call).await?;
+        self.brought = 0;
         // Where it is found if the client goes away while it is sent.
         let pull = self.held.pull().insert(pull);
         let (stream, consumer) = (self.wanted.stream.as_str(), self.wanted.consumer.as_str());
@@ -202,7 +211,8 @@ impl Fetching {
             Some(last) => (last + LINGER).min(self.wanted.until.max(last)),
             None => self.wanted.until,
         };
-        let is_first = self.count == 0 && self.step == Step::Sweep;
+        // What is there already is worth a look even when there is no time to wait.
+        let is_first = self.count == 0 && self.step != Step::Wait;
         // When the process is to end, the pull under way is the last.
         let is_over = self.step == Step::End || self.js.drain.is_draining();
         if left == 0 || bytes_left == 0 || is_over || (now >= end && !is_first) {
@@ -210,16 +220,20 @@ impl Fetching {
         }
         let left_of_time = end.saturating_duration_since(now);
         let expires = match self.step {
-            // What is there comes at once; a busy server gets time to find it.
-            Step::Sweep if is_first => left_of_time.clamp(LINGER, FIRST_MAX),
-            Step::Sweep => left_of_time.min(LINGER),
-            _ => left_of_time.min(WAIT_MAX),
+            // It comes at once; a busy server gets time to find it.
+            _ if is_first => left_of_time.clamp(LINGER, FIRST_MAX),
+            Step::Wait if self.count == 0 => left_of_time.min(WAIT_MAX),
+            _ => left_of_time.min(LINGER),
         };
         let batch = if self.step == Step::Sweep { left } else { 1 };
-        let bytes = (self.step != Step::Large).then(|| bytes_left.min(self.limits.bytes));
+        let bytes = match self.step {
+            Step::Huge => None,
+            Step::Large => Some(bytes_left),
+            _ => Some(bytes_left.min(SWEEP_BYTES)),
+        };
         Some(Order {
             batch: batch.min(self.limits.batch),
-            max_bytes: bytes,
+            max_bytes: bytes.map(|bytes| bytes.min(self.limits.bytes)),
             no_wait: self.step == Step::Sweep,
             expires: expires.max(EXPIRES_MIN).min(self.limits.expires),
         })
@@ -235,20 +249,25 @@ impl Fetching {
                 // A sweep would be sent away again as long as others wait for what little there is.
                 self.step = Step::Wait;
             }
-            Event::Ended(End::TooLarge) => {
-                let may_be_larger = self.count == 0 && self.wanted.max_bytes.is_none();
-                self.step = if may_be_larger && self.limits.bytes == u64::MAX {
-                    Step::Large
-                } else {
-                    Step::End
-                };
-            }
+            Event::Ended(End::TooLarge) => self.step = self.larger(),
             Event::Lost => self.pause().await,
             Event::Orphaned => self.orphaned().await?,
             Event::Failed(failure) => self.failed(failure).await?,
             Event::Refused(refusal) => self.refused(refusal).await?,
         }
         Ok(())
+    }
+
+    /// What to do about a message that does not fit.
+    fn larger(&self) -> Step {
+        let is_limited = self.wanted.max_bytes.is_some() || self.limits.bytes < u64::MAX;
+        match self.step {
+            // It came to the end of its bytes, which are not all there are.
+            _ if self.brought > 0 => Step::Sweep,
+            Step::Sweep | Step::Wait => Step::Large,
+            Step::Large if self.count == 0 && !is_limited => Step::Huge,
+            Step::Large | Step::Huge | Step::End => Step::End,
+        }
     }
 
     async fn orphaned(&mut self) -> Result<(), Problem> {

@@ -2,6 +2,7 @@ use super::*;
 
 fn problem(err_code: u64, description: &str) -> Problem {
     Problem::from_jetstream(&JetStreamError {
+        code: 400,
         err_code,
         description: description.to_owned(),
     })
@@ -614,6 +615,14 @@ fn a_wrong_last_sequence_says_the_right_one() {
             .get("current")
             .is_none()
     );
+}
+
+#[test]
+fn a_leader_that_is_none_any_more_has_no_number_and_passes() {
+    let text = r#"{"code":503,"description":"raft: not leader"}"#;
+    let problem = Problem::from_jetstream(&serde_json::from_str(text).unwrap());
+    assert_eq!(problem.code(), Code::JetStreamUnavailable);
+    assert!(problem.is_retryable());
 }
 
 #[test]

@@ -77,6 +77,11 @@ async fn a_message_lives_as_long_as_its_ttl_where_the_stream_allows_it() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
     nats.stream("S", &["s"], json!({})).await;
+    if !nats.client().await.is_server_compatible(2, 11, 0) {
+        let answer = store(&bridge, "s", "ttl=60s").await;
+        answer.expect_problem(501, "not-supported");
+        return;
+    }
     nats.stream("T", &["t"], json!({"allow_msg_ttl": true}))
         .await;
     store(&bridge, "s", "ttl=60s")

@@ -15,6 +15,16 @@ use crate::harness::{Answer, Bridge, Client, eventually, soak};
 
 const SETTLED: Duration = Duration::from_secs(120);
 
+/// Only the system account can tell the meta leader to step down.
+const ACCOUNTS: &str = "
+    accounts {
+        app { jetstream: enabled, users: [{user: app, password: p}] }
+        sys { users: [{user: system, password: p}] }
+    }
+    system_account: sys
+    no_auth_user: app
+";
+
 /// What came about.
 #[derive(Default)]
 struct Notes {
@@ -69,8 +79,9 @@ async fn work(client: Client, notes: Arc<Notes>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_election_is_never_taken_for_something_that_is_not_there() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::with(ACCOUNTS).await;
     let nats = &cluster.nodes[0];
+    let system = nats.client_as("system", "p").await;
     nats.stream("S", &["s.>"], json!({"num_replicas": 3})).await;
     let consumer = json!({"num_replicas": 3, "ack_wait": 5_000_000_000_u64});
     nats.consumer("S", "c", consumer).await;
@@ -82,11 +93,14 @@ async fn an_election_is_never_taken_for_something_that_is_not_there() {
         publishers.spawn(publish(bridge.client(), Arc::clone(&notes)));
         workers.spawn(work(bridge.client(), Arc::clone(&notes)));
     }
-    for _ in 0..soak(5, 60) {
+    for _ in 0..soak(4, 60) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         nats.js("STREAM.LEADER.STEPDOWN.S", &json!({})).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         nats.js("CONSUMER.LEADER.STEPDOWN.S.c", &json!({})).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let stepped_down = system.request("$JS.API.META.LEADER.STEPDOWN", "".into());
+        stepped_down.await.expect("the meta leader answers");
         assert!(workers.try_join_next().is_none(), "a worker failed");
     }
     notes.stop.store(true, Ordering::SeqCst);
