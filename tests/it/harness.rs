@@ -21,6 +21,7 @@ pub(crate) mod python;
 pub(crate) mod raw;
 pub(crate) mod raw_http;
 pub(crate) mod sse;
+pub(crate) mod watchdog;
 pub(crate) mod ws;
 
 mod selftest;

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::client::assert_well_formed;
 use crate::harness::ws::Ws;
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip};
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
 
 async fn open(bridge: &Bridge) -> Ws {
     bridge.ws("/v1/ws").await
@@ -375,7 +375,8 @@ async fn with_too_much_in_flight_it_reads_no_more() {
     }
     let mut arrived = Vec::new();
     while arrived.len() < 256 {
-        arrived.push(requests.next().await.expect("a request"));
+        let request = within(SOON, "the 256 requests", requests.next()).await;
+        arrived.push(request.expect("a request"));
     }
     // The 257th is not read before one is answered.
     let next = tokio::time::timeout(std::time::Duration::from_millis(300), requests.next());
@@ -385,7 +386,8 @@ async fn with_too_much_in_flight_it_reads_no_more() {
     );
     for number in 0..300 {
         if number >= 256 {
-            arrived.push(requests.next().await.expect("a request"));
+            let request = within(SOON, "one more request", requests.next()).await;
+            arrived.push(request.expect("a request"));
         }
         let reply = arrived[number].reply.clone().expect("a reply subject");
         silent.publish(reply, "1".into()).await.expect("sent");

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::eventually::{SOON, eventually, eventually_some};
 use super::process::{Output, Process, some_port};
+use super::watchdog::Watched;
 use super::{raw, within};
 
 /// How to start a server: `Nats::builder().config("…").start()`.
@@ -70,6 +71,7 @@ impl Builder {
             process: Mutex::new(None),
             builder: Mutex::new(self),
             dir,
+            _watched: Watched::this_test(),
         };
         nats.write_config();
         nats.launch();
@@ -86,6 +88,7 @@ pub(crate) struct Nats {
     process: Mutex<Option<Process>>,
     builder: Mutex<Builder>,
     dir: TempDir,
+    _watched: Watched,
 }
 
 impl Nats {

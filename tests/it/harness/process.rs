@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::eventually::{SOON, eventually, eventually_some};
@@ -56,10 +56,21 @@ impl Output {
     }
 }
 
+/// Every process that has an owner.
+static RUNNING: Mutex<Vec<Weak<Mutex<Child>>>> = Mutex::new(Vec::new());
+
+/// Kills all of them, for an end of the suite at which no owner is dropped.
+pub(crate) fn kill_all() {
+    let running = RUNNING.lock().expect("no holder panics");
+    for child in running.iter().filter_map(Weak::upgrade) {
+        let _ = child.lock().expect("no holder panics").kill();
+    }
+}
+
 /// The process; killed, by its own id and no other, when dropped.
 pub(crate) struct Process {
     what: String,
-    child: Mutex<Child>,
+    child: Arc<Mutex<Child>>,
     pid: i32,
     pub(crate) output: Output,
 }
@@ -76,9 +87,13 @@ impl Process {
         output.follow(child.stdout.take().expect("stdout is piped"));
         output.follow(child.stderr.take().expect("stderr is piped"));
         let pid = child.id().try_into().expect("a pid fits");
+        let child = Arc::new(Mutex::new(child));
+        let mut running = RUNNING.lock().expect("no holder panics");
+        running.retain(|other| other.strong_count() > 0);
+        running.push(Arc::downgrade(&child));
         Self {
             what: what.to_owned(),
-            child: Mutex::new(child),
+            child,
             pid,
             output,
         }
