@@ -19,6 +19,7 @@ mod pending;
 mod permissions;
 mod pool;
 mod queue;
+mod refusals;
 mod replies;
 mod sender;
 mod settings;

@@ -16,6 +16,7 @@ use super::Failure;
 use super::credentials::Credentials;
 use super::events::Signals;
 use super::permissions::{Permissions, USER_INFO};
+use super::refusals::Refusal;
 use super::replies::ReplyTable;
 use super::settings::Settings;
 use super::stats::LinkStats;
@@ -114,6 +115,9 @@ async fn explore(
     } else {
         Permissions::default()
     };
+    signals
+        .uncertain
+        .store(!permissions.is_certain(), Ordering::Release);
     let marker_subject = Subject::from(format!("{inbox_root}.m"));
     let marker = if rights.can_fence() {
         Some(
@@ -148,7 +152,9 @@ async fn probe_rights(
     let echo = ask_self(client, signals).await?;
     let mut changed = signals.changed.subscribe();
     loop {
-        let read_denied = signals.take_refused(wildcard);
+        let read_denied = signals
+            .refusals
+            .take(&Refusal::Subscription(wildcard.to_owned(), None));
         if read_denied {
             return probe_write(client, signals)
                 .await

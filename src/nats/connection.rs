@@ -4,7 +4,7 @@
 //! connection; when it goes, everybody who waits learns at once what that means for them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::{Client, ServerInfo, Subject, Subscriber};
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use super::events::Signals;
 use super::pending::{Pending, PendingReply, Replies, RunConfirm, Source};
 use super::permissions::Permissions;
 use super::queue::{Entry, Load, QueueLimits, SendQueue, Settle};
+use super::refusals::Refusal;
 use super::ticket::Ticket;
 use super::{Failure, Inbound, Outbound};
 
@@ -27,6 +28,10 @@ pub struct Connection {
     pub(super) rights: InboxRights,
     pub(super) marker_subject: Subject,
     pub(super) inbox_root: String,
+    /// Held by each inbox of its own.
+    pub(super) inboxes: Arc<()>,
+    /// The sender is handing over a batch.
+    pub(super) sending: AtomicBool,
     pub(super) info: ServerInfo,
     permissions: Permissions,
     subscribing: tokio::sync::Mutex<()>,
@@ -54,6 +59,8 @@ impl Connection {
             rights: opened.rights,
             marker_subject: opened.marker_subject,
             inbox_root: opened.inbox_root,
+            inboxes: Arc::default(),
+            sending: AtomicBool::new(false),
             info,
             permissions: opened.permissions,
             subscribing: tokio::sync::Mutex::new(()),
@@ -258,6 +265,7 @@ impl Connection {
             source: Source::Own {
                 subject,
                 subscriber,
+                _counted: Arc::clone(&self.inboxes),
             },
         })
     }
@@ -310,22 +318,15 @@ impl Connection {
         pattern: Subject,
         queue: Option<String>,
     ) -> Result<(u64, Subscriber), Failure> {
-        // The id is not told but counted, so subscriptions are made one after the other.
+        // The id is not told but counted: subscriptions are made one after the other, and one counts
+        // even where its caller leaves, since the library has counted it by then.
         let _one_at_a_time = self.subscribing.lock().await;
-        let subscribed = match queue {
-            None => self
-                .client
-                .subscribe(pattern)
-                .await
-                .map_err(|_| Failure::Disconnected),
-            Some(group) => self
-                .client
-                .queue_subscribe(pattern, group)
-                .await
-                .map_err(|_| Failure::Disconnected),
-        }?;
         let sid = self.subscriptions.fetch_add(1, Ordering::AcqRel) + 1;
-        Ok((sid, subscribed))
+        let subscribed = match queue {
+            None => self.client.subscribe(pattern).await,
+            Some(group) => self.client.queue_subscribe(pattern, group).await,
+        };
+        Ok((sid, subscribed.map_err(|_| Failure::Disconnected)?))
     }
 
     /// Waits until the server has handled everything before, be it by a fence or, where the user has
@@ -337,6 +338,7 @@ impl Connection {
         let mut changes = self.signals.changed.subscribe();
         let subject = self.probe_subject();
         // Kept until the answer is here: an early UNSUB changes nothing, but costs a command.
+        let mut refusal = Refusal::Publish(subject.to_string());
         let _refused = if self.rights.read {
             self.client
                 .publish(subject.clone(), bytes::Bytes::new())
@@ -344,10 +346,11 @@ impl Connection {
                 .map_err(|_| Failure::Lost)?;
             None
         } else {
+            refusal = Refusal::Subscription(subject.to_string(), None);
             Some(self.subscribe(subject.clone(), None).await?)
         };
         let answered = async {
-            while !self.signals.take_refused(&subject) {
+            while !self.signals.refusals.take(&refusal) {
                 tokio::select! {
                     changed = changes.changed() => changed.map_err(|_| Failure::Lost)?,
                     () = self.signals.closed.cancelled() => return Err(Failure::Lost),
@@ -375,5 +378,7 @@ impl Connection {
         self.queue.depth().0 == 0
             && self.signals.fences.under_way() == 0
             && self.signals.replies.len() == 0
+            && Arc::strong_count(&self.inboxes) == 1
+            && !self.sending.load(Ordering::Acquire)
     }
 }

@@ -3,40 +3,22 @@
 //! Its events come one after the other through one channel, in the order in which they happened on
 //! the wire. Nothing here waits: the channel holds 128 events and drops the rest.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::{Event, ServerError};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::fence::Fences;
+use super::refusals::{Reading, Refusal, Refusals};
 use super::replies::ReplyTable;
 use super::stats::LinkStats;
 
-/// A permission error, as the server worded it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Violation {
-    /// A message was refused.
-    Publish(String),
-    /// A subscription was refused or taken away.
-    Subscription(String),
-}
-
-impl Violation {
-    /// Reads `Permissions Violation for Publish to "x"` (nats-server, `client.go`).
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        const PUBLISH: &str = "Permissions Violation for Publish to \"";
-        const SUBSCRIPTION: &str = "Permissions Violation for Subscription to \"";
-        let subject = |rest: &str| rest.find('"').map(|end| rest[..end].to_owned());
-        if let Some(start) = text.find(PUBLISH) {
-            return subject(&text[start + PUBLISH.len()..]).map(Self::Publish);
-        }
-        let start = text.find(SUBSCRIPTION)?;
-        subject(&text[start + SUBSCRIPTION.len()..]).map(Self::Subscription)
-    }
-}
+/// From so many losses between two looks on, the channel may have dropped some.
+const CROWDED: u64 = 64;
 
 /// Where a connection's events go.
 #[derive(Debug)]
@@ -52,18 +34,41 @@ pub(super) struct Signals {
     pub(super) marker_sid: AtomicU64,
     /// Counts the marker's events, for arming it.
     pub(super) marker_events: watch::Sender<u64>,
-    /// Subscriptions the server refused, newest last; bounded.
-    refused: Mutex<Vec<String>>,
-    /// Subscription ids that lost a message because nobody read them fast enough.
-    slow: Mutex<Vec<u64>>,
+    /// The server could deny messages that we believe are allowed.
+    pub(super) uncertain: AtomicBool,
+    /// What the server refused.
+    pub(super) refusals: Refusals,
     /// The account allows no more subscriptions.
     pub(super) subscription_limit: watch::Sender<u64>,
-    /// Bumped after each event that `refused` or `slow` tells about.
+    /// Bumped after each refusal.
     pub(super) changed: watch::Sender<u64>,
+    alarms: Mutex<HashMap<u64, Arc<Alarm>>>,
+    losses: AtomicU64,
 }
 
-/// How many refused subscriptions are remembered until somebody asks.
-const REMEMBERED_MAX: usize = 4096;
+/// Rings when a subscription lost messages because nobody read them fast enough.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    rung: AtomicBool,
+    notify: Notify,
+}
+
+impl Alarm {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    /// Whether it has rung since it was last asked.
+    pub(super) fn take(&self) -> bool {
+        self.rung.load(Ordering::Acquire) && self.rung.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until it rings.
+    pub(super) async fn rings(&self) {
+        self.notify.notified().await;
+    }
+}
 
 impl Signals {
     pub(super) fn new(replies: Arc<ReplyTable>, stats: Arc<LinkStats>) -> Arc<Self> {
@@ -75,10 +80,12 @@ impl Signals {
             stats,
             marker_sid: AtomicU64::new(0),
             marker_events: watch::Sender::new(0),
-            refused: Mutex::default(),
-            slow: Mutex::default(),
+            uncertain: AtomicBool::new(false),
+            refusals: Refusals::default(),
             subscription_limit: watch::Sender::new(0),
             changed: watch::Sender::new(0),
+            alarms: Mutex::default(),
+            losses: AtomicU64::new(0),
         })
     }
 
@@ -95,11 +102,7 @@ impl Signals {
             Event::SlowConsumer(sid) if sid == self.marker_sid.load(Ordering::Acquire) => {
                 self.on_marker()
             }
-            Event::SlowConsumer(sid) => {
-                self.stats.slow_consumers.fetch_add(1, Ordering::Relaxed);
-                remember(&self.slow, sid);
-                self.changed.send_modify(|count| *count += 1);
-            }
+            Event::SlowConsumer(sid) => self.on_loss(sid),
             Event::ServerError(ServerError::Other(text)) => self.on_error(&text),
             Event::ServerError(_) | Event::Disconnected | Event::Closed | Event::ClientError(_) => {
                 self.close()
@@ -117,76 +120,74 @@ impl Signals {
         }
     }
 
+    fn on_loss(&self, sid: u64) {
+        self.stats.slow_consumers.fetch_add(1, Ordering::Relaxed);
+        self.losses.fetch_add(1, Ordering::Relaxed);
+        if self.uncertain.load(Ordering::Acquire) {
+            // Losses and denials share the channel: one of the latter may have found it full.
+            self.fences.doubt();
+        }
+        if let Some(alarm) = self.alarms.lock().get(&sid) {
+            alarm.ring();
+        }
+    }
+
     fn on_error(&self, text: &str) {
-        match Violation::parse(text) {
-            Some(violation) => self.on_violation(violation),
-            None if text
-                .to_ascii_lowercase()
-                .contains("maximum subscriptions exceeded") =>
+        match Refusal::read(text) {
+            Reading::Refused(refusal) => self.on_refusal(refusal),
+            Reading::Unreadable => {
+                tracing::warn!(
+                    error = text,
+                    "a permission error that cannot be made out ends the connection"
+                );
+                self.close();
+            }
+            Reading::Other
+                if text
+                    .to_ascii_lowercase()
+                    .contains("maximum subscriptions exceeded") =>
             {
                 self.subscription_limit.send_modify(|count| *count += 1);
-                self.changed.send_modify(|count| *count += 1);
             }
             // Every other error is followed by the server closing the connection.
-            None => {
+            Reading::Other => {
                 tracing::warn!(error = text, "the NATS server reports an error");
                 self.stats.server_errors.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn on_violation(&self, violation: Violation) {
+    fn on_refusal(&self, refusal: Refusal) {
         self.stats.permission_errors.fetch_add(1, Ordering::Relaxed);
-        match violation {
-            Violation::Publish(subject) => {
-                self.fences.deny(&subject);
-                self.replies.deny(&subject);
-                remember(&self.refused, subject);
-            }
-            Violation::Subscription(subject) => remember(&self.refused, subject),
+        if let Refusal::Publish(subject) = &refusal {
+            self.fences.deny(subject);
+            self.replies.deny(subject);
+        }
+        // Only what somebody asks about is kept: a subscription, or a probe of ours.
+        let asked_about = match &refusal {
+            Refusal::Publish(subject) => self.replies.is_below_inbox(subject),
+            Refusal::Subscription(..) => true,
+        };
+        if asked_about && !self.refusals.add(refusal) {
+            return self.close();
         }
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Whether the server has refused `subject` on this connection since it was last asked.
-    pub(super) fn take_refused(&self, subject: &str) -> bool {
-        let mut refused = self.refused.lock();
-        let before = refused.len();
-        refused.retain(|of| of != subject);
-        refused.len() < before
+    /// Wants to know when the subscription `sid` loses messages.
+    pub(super) fn watch(&self, sid: u64) -> Arc<Alarm> {
+        Arc::clone(self.alarms.lock().entry(sid).or_default())
     }
 
-    /// Whether the subscription `sid` has lost messages since it was last asked.
-    pub(super) fn lost_messages(&self, sid: u64) -> bool {
-        let mut slow = self.slow.lock();
-        let before = slow.len();
-        slow.retain(|of| *of != sid);
-        slow.len() < before
+    /// Does not want to know any more.
+    pub(super) fn forget(&self, sid: u64) {
+        self.alarms.lock().remove(&sid);
     }
-}
 
-fn remember<T: PartialEq>(list: &Mutex<Vec<T>>, item: T) {
-    let mut list = list.lock();
-    if list.len() < REMEMBERED_MAX && !list.contains(&item) {
-        list.push(item);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_servers_words_are_understood() {
-        let publish = Violation::parse("Permissions Violation for Publish to \"a.b\"");
-        assert_eq!(publish, Some(Violation::Publish("a.b".into())));
-        let queue =
-            Violation::parse("Permissions Violation for Subscription to \"a.>\" using queue \"q\"");
-        assert_eq!(queue, Some(Violation::Subscription("a.>".into())));
-        assert_eq!(Violation::parse("Stale Connection"), None);
-        assert_eq!(
-            Violation::parse("Permissions Violation for Publish to \"unfinished"),
-            None
-        );
+    /// Rings every alarm if there were so many losses that some may have gone untold.
+    pub(super) fn doubt_losses(&self) {
+        if self.losses.swap(0, Ordering::Relaxed) >= CROWDED {
+            self.alarms.lock().values().for_each(|alarm| alarm.ring());
+        }
     }
 }

@@ -103,6 +103,14 @@ impl Fences {
         }
     }
 
+    /// A denial may have gone lost: whoever waits must not be told that all is well.
+    pub(super) fn doubt(&self) {
+        let state = self.state.lock();
+        for (_, ticket) in state.fences.iter().flat_map(|fence| &fence.waiters) {
+            ticket.settle(Verdict::Lost);
+        }
+    }
+
     /// The connection is gone: nobody knows what became of what was handed over.
     pub(super) fn fail_all(&self) {
         let fences = {
@@ -134,6 +142,11 @@ impl Fences {
             }
             self.settled.notified().await;
         }
+    }
+
+    /// Whether another fence may be sent.
+    pub(super) fn has_room(&self) -> bool {
+        self.state.lock().fences.len() < FENCES_MAX
     }
 
     /// How many fences are under way.

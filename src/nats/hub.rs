@@ -43,12 +43,15 @@ impl Hub {
     pub(super) fn new(
         subscriptions: Arc<Link>,
         messages: Vec<Arc<Link>>,
+        moves: Arc<tokio::sync::watch::Sender<u64>>,
         budget: Arc<Budget>,
     ) -> Self {
         Self {
             registrar: Arc::new(Registrar {
                 subscriptions,
                 messages,
+                moves,
+                alone: tokio::sync::Mutex::new(()),
             }),
             budget,
             stats: Arc::default(),

@@ -60,15 +60,18 @@ pub struct Link {
     current: ArcSwapOption<Connection>,
     state: watch::Sender<LinkState>,
     stats: Arc<LinkStats>,
+    moves: Arc<watch::Sender<u64>>,
 }
 
 impl Link {
-    pub(super) fn new(name: String) -> Arc<Self> {
+    /// `moves` is bumped at each new connection.
+    pub(super) fn new(name: String, moves: &Arc<watch::Sender<u64>>) -> Arc<Self> {
         Arc::new(Self {
             name,
             current: ArcSwapOption::empty(),
             state: watch::Sender::new(LinkState::Connecting),
             stats: Arc::default(),
+            moves: Arc::clone(moves),
         })
     }
 
@@ -109,8 +112,12 @@ impl Link {
     }
 
     pub(super) fn set(&self, connection: Option<Arc<Connection>>, state: LinkState) {
+        let moved = connection.is_some();
         self.current.store(connection);
         self.state.send_replace(state);
+        if moved {
+            self.moves.send_modify(|count| *count += 1);
+        }
     }
 
     pub(super) fn set_state(&self, state: LinkState) {

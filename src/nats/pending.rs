@@ -92,6 +92,8 @@ pub(super) enum Source {
     Own {
         subject: Subject,
         subscriber: Subscriber,
+        /// A connection that retires waits for its inboxes.
+        _counted: Arc<()>,
     },
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -37,15 +38,19 @@ impl Nats {
     #[must_use]
     pub fn start(settings: Settings, streams: Arc<Budget>) -> Arc<Self> {
         let settings = Arc::new(settings);
+        let (moves, unwatched) = (
+            Arc::new(watch::Sender::new(0)),
+            Arc::new(watch::Sender::new(0)),
+        );
         let messages: Vec<_> = (0..settings.connections.max(1))
-            .map(|i| Link::new(format!("messages-{i}")))
+            .map(|i| Link::new(format!("messages-{i}"), &moves))
             .collect();
-        let subscriptions = Link::new("subscriptions".to_owned());
+        let subscriptions = Link::new("subscriptions".to_owned(), &unwatched);
         let nats = Self {
-            hub: Hub::new(Arc::clone(&subscriptions), messages.clone(), streams),
+            hub: Hub::new(Arc::clone(&subscriptions), messages.clone(), moves, streams),
             messages,
             subscriptions,
-            jetstream: Link::new("jetstream".to_owned()),
+            jetstream: Link::new("jetstream".to_owned(), &unwatched),
             hasher: std::hash::RandomState::new(),
             max_payload: AtomicUsize::new(SERVER_DEFAULT_MAX_PAYLOAD),
             shutdown: CancellationToken::new(),

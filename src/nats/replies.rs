@@ -45,6 +45,15 @@ impl ReplyTable {
         })
     }
 
+    /// Whether a subject is one of this connection's own.
+    pub(super) fn is_below_inbox(&self, subject: &str) -> bool {
+        let root = self
+            .prefix
+            .rsplit_once('.')
+            .map_or(self.prefix.as_str(), |(root, _)| root);
+        subject.starts_with(root)
+    }
+
     /// The subject to subscribe to.
     pub(super) fn wildcard(&self) -> Subject {
         Subject::from(format!("{}.*", self.prefix))

@@ -38,6 +38,11 @@ pub(super) async fn run(connection: Arc<Connection>) {
         () = closed.cancelled() => {}
         () = sender.forward() => sender.connection.close(),
     }
+    // What was handed over and waited for its flush will not be flushed any more.
+    sender
+        .flushed
+        .drain(..)
+        .for_each(|ticket| ticket.settle_disconnected());
 }
 
 struct Sender {
@@ -55,12 +60,14 @@ impl Sender {
             tokio::task::yield_now().await;
             let uncertain = self.connection.is_uncertain();
             let room = self.connection.signals.fences.room(uncertain).await;
+            self.connection.sending.store(true, Ordering::Release);
             self.connection
                 .queue
                 .take(BATCH_BYTES, room.min(BATCH_MESSAGES), &mut self.entries);
             if self.send_batch(uncertain).await.is_break() {
                 return;
             }
+            self.connection.sending.store(false, Ordering::Release);
         }
     }
 

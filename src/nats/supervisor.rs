@@ -210,7 +210,7 @@ impl Supervisor {
     fn addresses(&self) -> Vec<String> {
         let mut all = self.settings.servers.clone();
         for address in &self.discovered {
-            if !all.iter().any(|known| known.ends_with(address.as_str())) {
+            if !all.iter().any(|known| host_and_port(known) == address) {
                 all.push(address.clone());
             }
         }
@@ -233,6 +233,11 @@ impl Supervisor {
             live.connection.close();
         }
     }
+}
+
+/// An address without its scheme, as servers tell theirs.
+fn host_and_port(address: &str) -> &str {
+    address.split_once("://").map_or(address, |(_, rest)| rest)
 }
 
 /// Other servers of the cluster, unless addresses from INFO would not do: a name in a certificate

@@ -1,6 +1,7 @@
 //! The tasks beside the sender that work for one connection.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_nats::Subscriber;
 use tokio::time::{Duration, Instant, MissedTickBehavior};
@@ -24,38 +25,68 @@ pub(super) async fn read_inbox(connection: Arc<Connection>, mut inbox: Subscribe
     }
 }
 
-/// Keeps an eye on a connection: a fence that does not come back means that nobody is there.
+/// Keeps an eye on a connection: fences that do not come back while nothing else comes either mean
+/// that nobody is there.
 pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
+    let statistics = connection.client.statistics();
+    let received = || statistics.in_bytes.load(Ordering::Relaxed);
+    let mut before = received();
     let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = connection.signals.closed.cancelled() => return,
             _ = ticks.tick() => {}
+            () = late_fence(&connection) => {
+                send_fence(&connection);
+                continue;
+            }
         }
+        connection.signals.doubt_losses();
+        let silent = std::mem::replace(&mut before, received()) == before;
         let overdue = connection
             .signals
             .fences
             .oldest_age()
-            .is_some_and(|age| age > interval.saturating_mul(2));
-        if overdue {
+            .is_some_and(|age| age > interval);
+        if silent && overdue {
             tracing::warn!(
                 epoch = connection.epoch,
                 "no sign of life from the NATS server"
             );
             return connection.close();
         }
-        if connection.rights.can_fence() && connection.signals.fences.under_way() == 0 {
-            let ticket = Ticket::new();
-            let load = Load::Many(Vec::new());
-            let entry = Entry {
-                load,
-                reply: None,
-                ticket: Some(ticket),
-                settle: Settle::Fence,
-            };
-            // A full queue has fences of its own.
-            let _full = connection.queue.push(entry);
+        send_fence(&connection);
+    }
+}
+
+/// How long a fence may take before another is sent behind it: should an event have been dropped,
+/// the next one settles the older fence.
+const LATE: Duration = Duration::from_secs(1);
+
+async fn late_fence(connection: &Connection) {
+    loop {
+        tokio::time::sleep(LATE).await;
+        if connection
+            .signals
+            .fences
+            .oldest_age()
+            .is_some_and(|age| age > LATE)
+        {
+            return;
         }
+    }
+}
+
+fn send_fence(connection: &Connection) {
+    if connection.rights.can_fence() && connection.signals.fences.has_room() {
+        let entry = Entry {
+            load: Load::Many(Vec::new()),
+            reply: None,
+            ticket: Some(Ticket::new()),
+            settle: Settle::Fence,
+        };
+        // A full queue has fences of its own.
+        let _full = connection.queue.push(entry);
     }
 }

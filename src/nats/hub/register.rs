@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::topic::Topic;
@@ -29,11 +30,33 @@ const PROBE_AGAIN_MAX: Duration = Duration::from_millis(100);
 pub(super) struct Registrar {
     pub(super) subscriptions: Arc<Link>,
     pub(super) messages: Vec<Arc<Link>>,
+    /// Bumped when one of the message links has a new connection.
+    pub(super) moves: Arc<watch::Sender<u64>>,
+    /// Held by who registers again after the account had no room.
+    pub(super) alone: tokio::sync::Mutex<()>,
 }
+
+/// How long a link that has moved may take to see a subscription.
+const PROBE_AGAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Registrar {
     pub(super) fn is_closed(&self) -> bool {
         *self.subscriptions.state().borrow() == LinkState::Closed
+    }
+
+    /// Probes from each message link after one of them has moved; whether any is on another server
+    /// than `connection`, where something may have been missed meanwhile.
+    pub(super) async fn probe_again(&self, connection: &Connection) -> bool {
+        let deadline = Instant::now() + PROBE_AGAIN_TIMEOUT;
+        let mut elsewhere = false;
+        for link in &self.messages {
+            let other =
+                |from: &Arc<Connection>| from.server().server_id != connection.server().server_id;
+            elsewhere |= link.now().as_ref().is_some_and(other);
+            // What cannot be probed is announced all the same.
+            let _announced = probe_from(link, connection, deadline).await;
+        }
+        elsewhere
     }
 }
 
@@ -44,22 +67,39 @@ pub(super) async fn register(
     registrar: &Registrar,
     deadline: Instant,
 ) -> Result<(u64, Subscriber), Failure> {
+    let first = subscribe(topic, connection, deadline).await;
+    let (sid, subscriber) = match first {
+        Err(Failure::SubscriptionLimit) => {
+            // The error names nobody. Alone, it can only be ours.
+            let _alone = registrar.alone.lock().await;
+            subscribe(topic, connection, deadline).await?
+        }
+        subscribed => subscribed?,
+    };
+    for link in &registrar.messages {
+        probe_from(link, connection, deadline).await?;
+    }
+    Ok((sid, subscriber))
+}
+
+async fn subscribe(
+    topic: &Topic,
+    connection: &Connection,
+    deadline: Instant,
+) -> Result<(u64, Subscriber), Failure> {
     let mut limits = connection.signals.subscription_limit.subscribe();
     limits.mark_unchanged();
-    let (sid, subscriber) = connection
+    let subscribed = connection
         .subscribe(topic.pattern.clone(), topic.queue.clone())
         .await?;
     connection.settle(deadline).await?;
-    if connection.signals.take_refused(&topic.pattern) {
+    if connection.signals.refusals.take(&topic.refusal) {
         return Err(Failure::PermissionDenied);
     }
     if limits.has_changed().unwrap_or(false) {
         return Err(Failure::SubscriptionLimit);
     }
-    for link in &registrar.messages {
-        probe_from(link, connection, deadline).await?;
-    }
-    Ok((sid, subscriber))
+    Ok(subscribed)
 }
 
 /// Sends probes over `link` until one has come back on `connection`.
@@ -68,8 +108,7 @@ async fn probe_from(
     connection: &Connection,
     deadline: Instant,
 ) -> Result<(), Failure> {
-    // A link that is away publishes nothing that could be missed; it is on a server that knows us
-    // by the time it is back, or its publishers race with the cluster like anybody else's.
+    // A link that is away publishes nothing that could be missed; when it is back, it is probed again.
     let Some(from) = link.now() else {
         return Ok(());
     };

@@ -1,11 +1,13 @@
 //! One NATS subscription for all readers of a subject, kept up over connections.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use async_nats::{Subject, Subscriber};
 use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep};
@@ -16,12 +18,16 @@ use super::reader::GapReason;
 use super::register::{self, Registrar};
 use super::ring::{Ring, Slot};
 use crate::nats::connection::Connection;
+use crate::nats::events::Alarm;
+use crate::nats::refusals::Refusal;
 use crate::nats::{Call, Failure, Inbound};
 
 /// How many messages are taken from NATS before readers are woken.
 const PUMP_CHUNK: usize = 128;
 /// How long one attempt to register may take; it is tried again while readers wait.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon a subscription that the account has no room for is tried again.
+const LIMIT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a topic stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub(super) struct Topic {
     pub(super) ring: Mutex<Ring>,
     pub(super) status: watch::Sender<Status>,
     pub(super) stats: Arc<HubStats>,
+    /// How the server would refuse it.
+    pub(super) refusal: Refusal,
     /// Nobody reads any more.
     pub(super) abandoned: CancellationToken,
 }
@@ -76,6 +84,7 @@ impl Topic {
             CancellationToken::new(),
         );
         Arc::new(Self {
+            refusal: Refusal::Subscription(pattern.to_string(), queue.clone()),
             pattern,
             queue,
             ring: Mutex::new(ring),
@@ -148,15 +157,20 @@ async fn keep_up(topic: &Arc<Topic>, registrar: &Registrar) {
                     topic.gap(GapReason::Reconnected);
                 }
                 topic.status.send_replace(Status::Live(connection.epoch()));
-                pump(topic, &connection, sid, &mut subscriber).await;
+                let alarm = connection.signals.watch(sid);
+                pump(topic, &connection, registrar, &alarm, &mut subscriber).await;
+                connection.signals.forget(sid);
                 if topic.is_denied() {
                     return;
                 }
                 topic.status.send_replace(Status::Pending);
             }
-            Err(failure @ (Failure::PermissionDenied | Failure::SubscriptionLimit)) => {
-                return topic.fail(failure);
+            Err(Failure::PermissionDenied) => return topic.fail(Failure::PermissionDenied),
+            Err(Failure::SubscriptionLimit) if !was_live => {
+                return topic.fail(Failure::SubscriptionLimit);
             }
+            // Readers of a subscription that once was there wait for a place, as they wait for NATS.
+            Err(Failure::SubscriptionLimit) => sleep(LIMIT_AGAIN).await,
             // The connection broke, or a link was away: again, but not in a hot loop.
             Err(_) => sleep(Duration::from_millis(20)).await,
         }
@@ -164,9 +178,17 @@ async fn keep_up(topic: &Arc<Topic>, registrar: &Registrar) {
 }
 
 /// Delivers until the connection is gone or the subscription is taken away.
-async fn pump(topic: &Topic, connection: &Connection, sid: u64, subscriber: &mut Subscriber) {
+async fn pump(
+    topic: &Topic,
+    connection: &Connection,
+    registrar: &Registrar,
+    alarm: &Alarm,
+    subscriber: &mut Subscriber,
+) {
     let mut changes = connection.signals.changed.subscribe();
+    let mut moves = registrar.moves.subscribe();
     let mut chunks = subscriber.by_ref().ready_chunks(PUMP_CHUNK);
+    let mut probing = pin!(OptionFuture::from(None));
     loop {
         tokio::select! {
             biased;
@@ -174,18 +196,27 @@ async fn pump(topic: &Topic, connection: &Connection, sid: u64, subscriber: &mut
                 Some(messages) => receive(topic, messages),
                 None => return,
             },
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                if connection.signals.lost_messages(sid) {
-                    topic.gap(GapReason::Overloaded);
-                }
-                if connection.signals.take_refused(&topic.pattern) {
-                    return topic.fail(Failure::PermissionDenied);
+            () = alarm.rings() => {}
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+            moved = moves.changed() => if moved.is_ok() {
+                probing.set(OptionFuture::from(Some(registrar.probe_again(connection))));
+            },
+            Some(another_server) = &mut probing => {
+                probing.set(OptionFuture::from(None));
+                if another_server {
+                    topic.gap(GapReason::Reconnected);
                 }
             }
             () = connection.signals.closed.cancelled() => return,
+        }
+        // Looked at after every chunk: a flood must not hide what it makes us lose.
+        if alarm.take() {
+            topic.gap(GapReason::Overloaded);
+        }
+        if connection.signals.refusals.take(&topic.refusal) {
+            return topic.fail(Failure::PermissionDenied);
         }
     }
 }

@@ -1,0 +1,176 @@
+//! What the server refused on one connection, until whoever it concerns has asked.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+/// A permission error, as the server worded it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Refusal {
+    /// A message to this subject.
+    Publish(String),
+    /// A subscription to this subject, as a member of this queue group.
+    Subscription(String, Option<String>),
+}
+
+/// What an error says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// A refusal.
+    Refused(Refusal),
+    /// A refusal of something that cannot be made out.
+    Unreadable,
+    /// Something else.
+    Other,
+}
+
+impl Refusal {
+    /// Reads `Permissions Violation for Publish to "x"`, `… for Subscription to "x"` and
+    /// `… using queue "q"` (nats-server, `client.go`; names are quoted as Go's `%q` does).
+    pub(super) fn read(text: &str) -> Reading {
+        const PUBLISH: &str = "Permissions Violation for Publish to ";
+        const SUBSCRIPTION: &str = "Permissions Violation for Subscription to ";
+        if let Some(at) = text.find(PUBLISH) {
+            return match quoted(&text[at + PUBLISH.len()..]) {
+                Some((subject, _)) => Reading::Refused(Self::Publish(subject)),
+                None => Reading::Unreadable,
+            };
+        }
+        let Some(at) = text.find(SUBSCRIPTION) else {
+            let permissions = text.contains("Permissions Violation");
+            return if permissions {
+                Reading::Unreadable
+            } else {
+                Reading::Other
+            };
+        };
+        match quoted(&text[at + SUBSCRIPTION.len()..]) {
+            Some((subject, rest)) => match rest.strip_prefix(" using queue ").map(quoted) {
+                None => Reading::Refused(Self::Subscription(subject, None)),
+                Some(Some((queue, _))) => {
+                    Reading::Refused(Self::Subscription(subject, Some(queue)))
+                }
+                Some(None) => Reading::Unreadable,
+            },
+            None => Reading::Unreadable,
+        }
+    }
+}
+
+/// The text between the quotes at the start, and what follows. Our own subjects and groups are
+/// printable ASCII, of which only quotes and backslashes are escaped.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut chars = text.strip_prefix('"')?.char_indices();
+    let mut inside = String::new();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return Some((inside, &text[at + 2..])),
+            '\\' => match chars.next()? {
+                (_, escaped @ ('"' | '\\')) => inside.push(escaped),
+                _ => return None,
+            },
+            other => inside.push(other),
+        }
+    }
+    None
+}
+
+/// How many different refusals are remembered; each is asked about by whoever caused it.
+const REMEMBERED_MAX: usize = 16 * 1024;
+
+/// Refusals not yet asked about, each as often as it came: of twenty members of a group that are
+/// refused, each has to learn it.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<HashMap<Refusal, usize>>);
+
+impl Refusals {
+    /// False if there is no room: then nobody may be told that all is well.
+    pub(super) fn add(&self, refusal: Refusal) -> bool {
+        let mut refusals = self.0.lock();
+        if refusals.len() >= REMEMBERED_MAX && !refusals.contains_key(&refusal) {
+            return false;
+        }
+        *refusals.entry(refusal).or_default() += 1;
+        true
+    }
+
+    /// Whether this was refused; each refusal is told once.
+    pub(super) fn take(&self, refusal: &Refusal) -> bool {
+        let mut refusals = self.0.lock();
+        let Some(count) = refusals.get_mut(refusal) else {
+            return false;
+        };
+        *count -= 1;
+        if *count == 0 {
+            refusals.remove(refusal);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(subject: &str) -> Reading {
+        Reading::Refused(Refusal::Publish(subject.into()))
+    }
+
+    fn subscription(subject: &str, queue: Option<&str>) -> Reading {
+        Reading::Refused(Refusal::Subscription(subject.into(), queue.map(Into::into)))
+    }
+
+    #[test]
+    fn the_servers_words_are_understood() {
+        assert_eq!(
+            Refusal::read("Permissions Violation for Publish to \"a.b\""),
+            publish("a.b")
+        );
+        assert_eq!(
+            Refusal::read("Permissions Violation for Subscription to \"a.>\""),
+            subscription("a.>", None)
+        );
+        let queue =
+            Refusal::read("Permissions Violation for Subscription to \"a.>\" using queue \"q\"");
+        assert_eq!(queue, subscription("a.>", Some("q")));
+        assert_eq!(Refusal::read("Stale Connection"), Reading::Other);
+    }
+
+    #[test]
+    fn quotes_and_backslashes_in_a_subject_are_read_as_they_were_sent() {
+        assert_eq!(
+            Refusal::read(r#"Permissions Violation for Publish to "no.a\"b""#),
+            publish("no.a\"b")
+        );
+        assert_eq!(
+            Refusal::read(r#"Permissions Violation for Publish to "no.a\\b""#),
+            publish(r"no.a\b")
+        );
+        let queue =
+            Refusal::read(r#"Permissions Violation for Subscription to "a\"" using queue "\\q""#);
+        assert_eq!(queue, subscription("a\"", Some(r"\q")));
+    }
+
+    #[test]
+    fn what_cannot_be_made_out_is_not_taken_for_nothing() {
+        for text in [
+            "Permissions Violation for Publish to \"unfinished",
+            "Permissions Violation for Publish to \"a\\x00\"",
+            "Permissions Violation of a new kind",
+        ] {
+            assert_eq!(Refusal::read(text), Reading::Unreadable, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_is_told_once() {
+        let refusals = Refusals::default();
+        let refusal = Refusal::Subscription("a".into(), Some("q".into()));
+        refusals.add(refusal.clone());
+        refusals.add(refusal.clone());
+        assert!(!refusals.take(&Refusal::Subscription("a".into(), None)));
+        assert!(refusals.take(&refusal));
+        assert!(refusals.take(&refusal));
+        assert!(!refusals.take(&refusal));
+    }
+}
