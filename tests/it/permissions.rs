@@ -131,3 +131,90 @@ async fn a_permission_that_is_taken_away_counts_at_once() {
         .await
         .expect(204);
 }
+
+/// Users whose permissions the server quotes, shares between members, or limits.
+const QUOTED: &str = r#"
+authorization { users = [
+  { user: quoted, password: pw, permissions: {
+      publish: { deny: ["no.>", "$SYS.REQ.USER.INFO"] }, subscribe: { deny: ["no.>", "member g"] } } }
+] }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denial_counts_whatever_characters_the_subject_has() {
+    let nats = Nats::builder().config(QUOTED).start().await;
+    let bridge = bridge_as(&nats, "quoted", "").await;
+    for subject in ["no.a", "no.a%22b", "no.a%5Cb", "no.%22"] {
+        let published = bridge
+            .post(&format!("/v1/publish/{subject}"))
+            .body("x")
+            .send()
+            .await;
+        published.expect_problem(403, "nats-permission-denied");
+        let subscribed = bridge.get(&format!("/v1/subscribe/{subject}")).send().await;
+        subscribed.expect_problem(403, "nats-permission-denied");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_member_of_a_denied_group_learns_it_and_nobody_else_does() {
+    let nats = Nats::builder().config(QUOTED).start().await;
+    let bridge = Arc::new(bridge_as(&nats, "quoted", "").await);
+    let mut allowed = bridge.sse("/v1/subscribe/member").await.expect_ok();
+    let mut members = JoinSet::new();
+    for _ in 0..20 {
+        let bridge = Arc::clone(&bridge);
+        members.spawn(async move {
+            let answer = bridge.get("/v1/subscribe/member?queue=g").send().await;
+            answer.expect_problem(403, "nats-permission-denied");
+        });
+    }
+    while let Some(done) = members.join_next().await {
+        done.expect("each member is refused");
+    }
+    bridge
+        .post("/v1/publish/member")
+        .body("still here")
+        .send()
+        .await
+        .expect(204);
+    let event = allowed.event().await.expect("the allowed one goes on");
+    assert_eq!(event.json()["data"], "still here");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_outlive_a_limit_of_subscriptions() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut readers = Vec::new();
+    for i in 0..10 {
+        readers.push(
+            bridge
+                .sse(&format!("/v1/subscribe/limited.{i}"))
+                .await
+                .expect_ok(),
+        );
+    }
+    nats.reload("max_subscriptions: 6").await;
+    nats.kill9();
+    nats.restart().await;
+    bridge.is_connected().await;
+    let full = bridge.get("/v1/subscribe/one.more?timeout=5s").send().await;
+    assert_eq!(full.status, 503, "{}", full.text());
+    nats.reload("").await;
+    nats.kill9();
+    nats.restart().await;
+    bridge.is_connected().await;
+    for (i, reader) in readers.iter_mut().enumerate() {
+        let gap = reader.event().await.expect("the stream goes on");
+        assert_eq!(gap.event.as_deref(), Some("gap"), "{gap:?}");
+        let path = format!("/v1/publish/limited.{i}");
+        bridge.post(&path).body("again").send().await.expect(204);
+        loop {
+            let event = reader.event().await.expect("the stream goes on");
+            if event.event.is_none() {
+                break assert_eq!(event.json()["data"], "again");
+            }
+        }
+    }
+}
