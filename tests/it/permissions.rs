@@ -195,14 +195,14 @@ async fn readers_outlive_a_limit_of_subscriptions() {
                 .expect_ok(),
         );
     }
-    nats.reload("max_subscriptions: 6").await;
     nats.kill9();
+    nats.reconfigure("max_subscriptions: 6");
     nats.restart().await;
     bridge.is_connected().await;
     let full = bridge.get("/v1/subscribe/one.more?timeout=5s").send().await;
     assert_eq!(full.status, 503, "{}", full.text());
-    nats.reload("").await;
     nats.kill9();
+    nats.reconfigure("");
     nats.restart().await;
     bridge.is_connected().await;
     for (i, reader) in readers.iter_mut().enumerate() {

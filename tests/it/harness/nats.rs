@@ -199,10 +199,15 @@ impl Nats {
         self.signal(libc::SIGUSR2);
     }
 
-    /// Replaces the additional configuration text and waits until the server has taken it.
-    pub(crate) async fn reload(&self, config: &str) {
+    /// Replaces the additional configuration text, for the next start.
+    pub(crate) fn reconfigure(&self, config: &str) {
         config.clone_into(&mut self.builder.lock().expect("no holder panics").config);
         self.write_config();
+    }
+
+    /// Replaces the additional configuration text and waits until the server has taken it.
+    pub(crate) async fn reload(&self, config: &str) {
+        self.reconfigure(config);
         let before = self.output.count("Reloaded server configuration");
         self.signal(libc::SIGHUP);
         eventually(SOON, "nats-server reloads its configuration", async || {
