@@ -154,3 +154,69 @@ async fn jetstream_that_does_not_answer_costs_the_timeout_and_no_more() {
     })
     .await;
 }
+
+/// The subjects of the table in `docs/jetstream.md`, with `{A,B}` written out.
+fn documented_permissions() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/jetstream.md");
+    let text = std::fs::read_to_string(path).expect("the document is there");
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let words = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let subjects = words.filter(|word| word.starts_with("$JS."));
+    subjects
+        .flat_map(|subject| match subject.split_once('{') {
+            None => vec![subject.to_owned()],
+            Some((before, rest)) => {
+                let (names, after) = rest.split_once('}').expect("it is closed");
+                let written = |name| format!("{before}{name}{after}");
+                names.split(',').map(written).collect()
+            }
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_documented_permissions_are_enough() {
+    let subjects = documented_permissions();
+    assert!(subjects.len() > 10, "{subjects:?}");
+    let allowed: Vec<String> = subjects.iter().map(|s| format!("{s:?}")).collect();
+    let users = format!(
+        "authorization {{ users: [
+            {{user: a, password: p, permissions: {{
+                publish: [\"s.>\", \"_INBOX_natsway.>\", {}], subscribe: [\"_INBOX_natsway.>\"]}}}}
+        ] }}",
+        allowed.join(", ")
+    );
+    let nats = Nats::builder().config(&users).start().await;
+    let url = nats.url().replace("nats://", "nats://a:p@");
+    let builder = Bridge::builder().servers(&url);
+    let bridge = builder.yaml("api: { manage: true }").start().await;
+    let stream = json!({"subjects": ["s.a"], "storage": "file"});
+    let created = bridge.put("/v1/streams/S").json(&stream).send().await;
+    created.expect(201);
+    let changed = bridge.put("/v1/streams/S").json(&stream).send().await;
+    changed.expect(200);
+    let consumer = bridge.put("/v1/streams/S/consumers/c");
+    let consumer = consumer.body(r#"{"ack_policy":"explicit"}"#).send().await;
+    consumer.expect(201);
+    store(&bridge, "s.a").await.expect(200);
+    store(&bridge, "s.b").await.expect_problem(404, "no-stream");
+    for path in [
+        "/v1/streams",
+        "/v1/streams/S",
+        "/v1/streams/S/messages/1",
+        "/v1/streams/S/messages/last?subject=s.a",
+        "/v1/streams/S/consumers/c",
+    ] {
+        bridge.get(path).send().await.expect(200);
+    }
+    let fetched = bridge.post("/v1/streams/S/consumers/c/fetch?wait=20s");
+    let fetched = fetched.send().await.expect(200).json();
+    let token = fetched["messages"][0]["ack"].as_str().expect("a token");
+    let acked = bridge.post(&format!("/v1/acks/{token}")).send().await;
+    acked.expect(204);
+    let purged = bridge.post("/v1/streams/S/purge").send().await;
+    purged.expect(200);
+    for path in ["/v1/streams/S/consumers/c", "/v1/streams/S"] {
+        bridge.delete(path).send().await.expect(204);
+    }
+}
