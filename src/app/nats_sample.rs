@@ -2,15 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::api::jetstream::replay::Replays;
 use crate::nats::{Link, LinkState, Nats};
 use crate::telemetry::metrics::{LinkSample, NatsSample};
 
 /// Takes a sample of everything.
-pub(super) fn take(nats: &Nats) -> NatsSample {
+pub(super) fn take(nats: &Nats, replays: &Replays) -> NatsSample {
     let (hub, budget) = (nats.hub().stats(), nats.hub().budget());
     NatsSample {
         links: nats.links().map(|link| link_sample(link)).collect(),
         subscriptions: nats.hub().topics() as u64,
+        replay_feeds: replays.feeds() as u64,
+        replay_catchups: replays.catchups() as u64,
+        replay_waiting: replays.waiting() as u64,
         received: hub.received.load(Ordering::Relaxed),
         dropped: hub.dropped.load(Ordering::Relaxed),
         gaps: hub.gaps.load(Ordering::Relaxed),

@@ -45,16 +45,17 @@ impl Parts {
         let ack_keys = AckKeys::new()?;
         let held = usize::try_from(config.memory.streams).unwrap_or(usize::MAX);
         let nats = Nats::start((&*config.nats).into(), nats::Budget::new(held));
-        let mut metrics = Metrics::new();
-        let watched = Arc::clone(&nats);
-        metrics.watch_nats(move || nats_sample::take(&watched));
-        let metrics = Arc::new(metrics);
         let lifecycle = Lifecycle::new();
         let catchups_max = config.api.jetstream.catchups_max;
+        let replays = Replays::new(&nats, catchups_max, lifecycle.drain());
+        let mut metrics = Metrics::new();
+        let watched = (Arc::clone(&nats), Arc::clone(&replays));
+        metrics.watch_nats(move || nats_sample::take(&watched.0, &watched.1));
+        let metrics = Arc::new(metrics);
         Ok(Self {
             traces: traces::start(&config.telemetry.traces, metrics.traces())?,
             ack_keys,
-            replays: Replays::new(&nats, catchups_max, lifecycle.drain()),
+            replays,
             nats,
             lifecycle,
             streams: StreamSlots::new(config.api.subscribe.streams_max),

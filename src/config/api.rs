@@ -72,7 +72,7 @@ pub struct Api {
     #[serde(with = "Switch::<Subscribe>")]
     #[schemars(with = "Switch<Subscribe>")]
     pub subscribe: Subscribe,
-    /// `/v1/streams/…` and `/v1/acks/…`.
+    /// `/v1/streams/…` and `/v1/acks/…`. A replay is a stream like any other: timeouts, concurrency and what happens while NATS is away are those of `subscribe`.
     #[serde(with = "Switch::<JetStream>")]
     #[schemars(with = "Switch<JetStream>")]
     pub jetstream: JetStream,

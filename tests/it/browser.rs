@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::harness::faults::Proxy;
 use crate::harness::process::{Output, Process};
 use crate::harness::{Bridge, Nats, SOON, eventually_some};
 use crate::readme::readme;
@@ -155,6 +156,42 @@ async fn an_event_source_receives_a_thousand_messages_in_order() {
         report["readyState"], 2,
         "close() on `end` ends the reconnecting"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_source_that_is_cut_off_sees_each_stored_message_once() {
+    const CUTS: usize = 5;
+    let site = Site::open().await;
+    let (nats, bridge) = start(&site).await;
+    nats.stream("TICKS", &["ticks.>"], json!({})).await;
+    let proxy = Proxy::to(bridge.address()).await;
+    let url = format!(
+        "http://{}/v1/streams/TICKS/subscribe?from=all",
+        proxy.host_port()
+    );
+    let page = Page::open(&site, "resuming", &url, "");
+    for cut in 0..=CUTS {
+        let what = format!("connected after {cut} cuts");
+        eventually_some(SOON * 4, &what, async || {
+            (page.all("open").len() > cut).then_some(())
+        })
+        .await;
+        let share = cut * COUNT / (CUTS + 1)..(cut + 1) * COUNT / (CUTS + 1);
+        let numbers = share.map(|n| format!("{{\"n\":{n}}}"));
+        nats.store_many("ticks.all", numbers).await;
+        if cut < CUTS {
+            let lost = page.all("lost").len();
+            proxy.cut();
+            eventually_some(SOON, "the page has lost its connection", async || {
+                (page.all("lost").len() > lost).then_some(())
+            })
+            .await;
+            proxy.heal();
+        }
+    }
+    let report = page.reports("done").await;
+    assert_in_order(&report);
+    assert!(page.all("gap").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,5 +10,6 @@ mod make_run;
 mod overload;
 mod poison;
 mod recovery;
+mod replay;
 mod slow_reader;
 mod workers;

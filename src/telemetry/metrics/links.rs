@@ -52,6 +52,12 @@ pub struct NatsSample {
     pub links: Vec<LinkSample>,
     /// NATS subscriptions held for readers.
     pub subscriptions: u64,
+    /// Consumers of streams that readers share.
+    pub replay_feeds: u64,
+    /// Readers of streams that catch up, each with a consumer.
+    pub replay_catchups: u64,
+    /// Readers that wait for a place to catch up.
+    pub replay_waiting: u64,
     /// Messages received for readers.
     pub received: u64,
     /// Messages that slow readers lost.
@@ -200,6 +206,21 @@ fn subscriptions(
             "subscriptions",
             "NATS subscriptions held for readers",
             sample.subscriptions,
+        ),
+        (
+            "replay_feeds",
+            "Consumers of streams that readers share",
+            sample.replay_feeds,
+        ),
+        (
+            "replay_catchups",
+            "Readers of streams that catch up, each with a consumer",
+            sample.replay_catchups,
+        ),
+        (
+            "replay_waiting",
+            "Readers that wait for a place to catch up",
+            sample.replay_waiting,
         ),
         (
             "stream_held_bytes",

@@ -114,3 +114,64 @@ async fn a_reader_that_does_not_read_keeps_nobody_waiting() {
         assert_eq!(next_seq(&mut stalled).await, seq);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_memory_costs_time_and_no_message() {
+    const MESSAGES: u64 = 300;
+    let nats = server(json!({})).await;
+    let yaml = "memory: { streams: 1MiB }\napi: { jetstream: { catchups_max: 2 } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let mut reading = JoinSet::new();
+    for index in 0..12 {
+        let path = path(["from=new", "from=new&subject=s.a"][index % 2]);
+        let mut stream = bridge.ndjson(&path).await;
+        reading.spawn(async move {
+            for seq in 1..=MESSAGES {
+                assert_eq!(next_seq(&mut stream).await, seq);
+            }
+        });
+    }
+    // Some are larger than all that feeds may keep together.
+    let client = nats.client().await;
+    for number in 0..MESSAGES {
+        let bytes = if number % 50 == 0 { 600_000 } else { 10_000 };
+        let sent = client.publish("s.a", vec![b'x'; bytes].into()).await;
+        sent.expect("sent");
+    }
+    while let Some(read) = reading.join_next().await {
+        read.expect("it reads everything");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_comes_back_at_once_gets_what_it_missed() {
+    const MESSAGES: u64 = 12_000;
+    let readers = soak(100, 3000);
+    let nats = server(json!({})).await;
+    let yaml = "api: { jetstream: { catchups_max: 4 } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    // More than a feed keeps.
+    fill(&nats, "s.a", 0..MESSAGES).await;
+    let mut reading = JoinSet::new();
+    for index in 0..readers {
+        let client = bridge.client();
+        reading.spawn(async move {
+            let after = MESSAGES - 1000 + index as u64 % 10;
+            let path = path(&format!("last_event_id={after}"));
+            let mut stream = client.ndjson(&path).await;
+            for seq in after + 1..=MESSAGES + 1 {
+                assert_eq!(next_seq(&mut stream).await, seq);
+            }
+        });
+    }
+    nats.store("s.a", "1").await;
+    let mut most = 0;
+    while !reading.is_empty() {
+        most = most.max(consumers(&nats).await);
+        let soon = tokio::time::timeout(Duration::from_millis(20), reading.join_next());
+        if let Ok(Some(read)) = soon.await {
+            read.expect("it reads what it missed");
+        }
+    }
+    assert!(most <= 5, "{most} consumers: four and the feed's");
+}

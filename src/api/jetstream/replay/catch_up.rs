@@ -118,7 +118,7 @@ impl Fetch {
     async fn run(mut self, mut lease: Option<Lease>) -> (Option<Lease>, Step) {
         loop {
             let yields =
-                |lease: &Lease| lease.has_had_its_turn() && self.replays.places.are_wanted();
+                |lease: &Lease| lease.has_had_its_turn() && self.replays.places.waiting() > 0;
             if lease.as_ref().is_some_and(yields) {
                 lease = None;
             }

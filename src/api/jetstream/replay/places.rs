@@ -79,9 +79,15 @@ impl Places {
         }
     }
 
-    /// Whether somebody waits.
-    pub(super) fn are_wanted(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        let all = self.max.load(Ordering::Relaxed) + self.surplus.load(Ordering::Relaxed);
+        all.saturating_sub(self.free.available_permits())
     }
 
     /// A shelf that those who wait will look at.
@@ -150,18 +156,18 @@ mod tests {
     async fn places_are_given_in_the_order_of_asking() {
         let places = Places::new(1);
         let held = places.take().await;
-        assert!(!places.are_wanted());
+        assert!(places.waiting() == 0);
         let mut second = Box::pin(places.take());
         let mut third = Box::pin(places.take());
         assert!(second.as_mut().now_or_never().is_none());
         assert!(third.as_mut().now_or_never().is_none());
-        assert!(places.are_wanted());
+        assert_eq!((places.waiting(), places.taken()), (2, 1));
         drop(held);
         assert!(third.as_mut().now_or_never().is_none());
         let held = second.await;
         drop(held);
         drop(third.await);
-        assert!(!places.are_wanted());
+        assert!(places.waiting() == 0);
     }
 
     #[tokio::test]
@@ -169,6 +175,7 @@ mod tests {
         let places = Places::new(3);
         let held = [places.take().await, places.take().await];
         places.set_max(1);
+        assert_eq!(places.taken(), 2);
         assert!(places.take().now_or_never().is_none());
         let [one, two] = held;
         drop(one);

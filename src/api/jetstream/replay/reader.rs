@@ -118,6 +118,7 @@ impl Reader {
     }
 
     fn gap(&self, gap: Gap) -> Item {
+        self.replays.count_gap();
         if self.shape.is_sse() {
             return Item::Message(sse::gap_to(&self.id(), gap));
         }

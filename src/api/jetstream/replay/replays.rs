@@ -2,6 +2,7 @@
 //! catch up.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -56,6 +57,32 @@ impl Replays {
     /// Sets how many may catch up at once.
     pub fn set_catchups_max(&self, max: usize) {
         self.places.set_max(max);
+    }
+
+    /// How many feeds there are.
+    #[must_use]
+    pub fn feeds(&self) -> usize {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.len()
+    }
+
+    /// How many readers catch up now.
+    #[must_use]
+    pub fn catchups(&self) -> usize {
+        self.places.taken()
+    }
+
+    /// How many wait for that.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.places.waiting()
+    }
+
+    /// A gap was announced.
+    pub(super) fn count_gap(&self) {
+        let stats = self.api.nats().hub().stats();
+        stats.gaps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A place at the feed of these messages, for a reader at `position`.
