@@ -11,7 +11,6 @@ mod routes;
 mod traces;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -52,9 +51,6 @@ pub struct App {
 
 /// Probes and scrapers are few; a flood of them is not natsway's business.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
-
-/// How often what is quiet is forgotten.
-const UPKEEP: Duration = Duration::from_secs(30);
 
 impl App {
     /// Binds every address, starts to connect to NATS, and builds the routes.
@@ -158,13 +154,6 @@ impl Running {
             lifecycle.connected_once();
             tracing::info!("ready");
         });
-        let routes = self.routes.clone();
-        self.upkeep.spawn(async move {
-            loop {
-                tokio::time::sleep(UPKEEP).await;
-                routes.current().forget_quiet_keys();
-            }
-        });
     }
 
     async fn until_terminated(&mut self, signals: &mut Signals, sources: Option<Sources>) {
@@ -248,6 +237,19 @@ mod tests {
             std::fs::read_to_string(path).unwrap() == text,
             "openapi.json is not what the routes say; run `BLESS=1 cargo test --lib app`"
         );
+    }
+
+    #[tokio::test]
+    async fn no_declared_route_takes_the_name_of_a_built_in_one() {
+        let document = openapi(Config::default()).unwrap();
+        let names: HashSet<_> = operations(&document)
+            .into_iter()
+            .filter(|(_, method, _)| *method != "head")
+            .map(|(_, _, operation)| operation["operationId"].as_str().unwrap())
+            // Whose requests are counted, but which are no routes.
+            .chain(["method-not-allowed", "not-found"])
+            .collect();
+        assert_eq!(names, HashSet::from(crate::config::RESERVED_NAMES));
     }
 
     #[tokio::test]

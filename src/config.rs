@@ -45,8 +45,8 @@ pub use load::Sources;
 pub use memory::Memory;
 pub use nats::{Auth, AuthMethod, Nats, Reconnect, ServerUrl, Tls};
 pub use routes::{
-    Action, Match, Method, Param, PublishAction, ReplayAction, ReplayFrom, ReplayUntil,
-    RequestAction, Route, RouteHeaders, RoutePath, SubscribeAction,
+    Action, Match, Method, Param, PublishAction, RESERVED_NAMES, ReplayAction, ReplayFrom,
+    ReplayUntil, RequestAction, Route, RouteHeaders, RoutePath, SubscribeAction,
 };
 pub use runtime::{Runtime, Workers};
 pub use schema::json_schema;

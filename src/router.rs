@@ -53,7 +53,7 @@ use tower::Service;
 pub use route::{Kind, Route};
 pub use stacks::Shared;
 
-use crate::layers::{self, Verb};
+use crate::layers::Verb;
 
 use endpoint::Endpoint;
 use stacks::Stacks;
@@ -79,11 +79,10 @@ impl RouteConflict {
     }
 }
 
-/// A router, what it says of itself, and what its limits remember.
+/// A router, and what it says of itself.
 pub struct Built {
     router: Router,
     openapi: Value,
-    rates: Vec<Arc<layers::rate::RateLimit>>,
 }
 
 impl fmt::Debug for Built {
@@ -99,7 +98,7 @@ impl Built {
     /// When two routes have the same method and path, or paths that cannot be told apart.
     pub fn new(routes: Vec<Route>, shared: &Shared) -> Result<Self, RouteConflict> {
         let openapi = openapi::document(&routes);
-        let mut stacks = Stacks::new(shared);
+        let stacks = Stacks::new(shared);
         let mut router = Router::new().fallback_service(Endpoint::fallback(stacks.not_found()));
         let mut known = matchit::Router::new();
         for (path, methods) in by_path(routes)? {
@@ -110,27 +109,15 @@ impl Built {
                     path: path.clone(),
                     why: error.to_string(),
                 })?;
-            router = router.route_service(&path, Endpoint::new(methods, &mut stacks));
+            router = router.route_service(&path, Endpoint::new(methods, &stacks));
         }
-        let rates = stacks.into_rates();
-        Ok(Self {
-            router,
-            openapi,
-            rates,
-        })
+        Ok(Self { router, openapi })
     }
 
     /// The OpenAPI document of the routes.
     #[must_use]
     pub fn openapi(&self) -> &Value {
         &self.openapi
-    }
-
-    /// Forgets what the rate limits need not remember. Called from time to time by whoever owns this.
-    pub fn forget_quiet_keys(&self) {
-        for rate in &self.rates {
-            rate.forget_quiet_keys();
-        }
     }
 }
 

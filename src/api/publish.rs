@@ -5,6 +5,9 @@ mod pub_ack;
 
 use std::sync::Arc;
 
+use async_nats::header::{
+    NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID,
+};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
@@ -95,19 +98,29 @@ impl Publish {
             .store(subject, message, expect.stream(), call);
         match stored.await {
             Ok(ack) => Ok(answer::json(pub_ack::to_json(&ack))),
-            // The stream would recognise the message by its id.
-            Err(problem) if problem.message_outcome() == Outcome::Unknown => {
-                Err(problem.retryable(has_message_id(message)))
-            }
-            Err(problem) => Err(problem),
+            Err(problem) => Err(advise(problem, message)),
         }
     }
 }
 
-/// Whether a stream would recognise the message.
-pub(super) fn has_message_id(message: &Outbound) -> bool {
-    let headers = message.headers.as_ref();
-    headers.is_some_and(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID).is_some())
+/// What a stream's publisher is told about sending the message again: where nobody knows whether it is
+/// stored, that depends on the message. What is known stays as it is.
+pub(super) fn advise(problem: Problem, message: &Outbound) -> Problem {
+    match problem.message_outcome() {
+        Outcome::Unknown => problem.retryable(is_stored_once(message)),
+        _ => problem,
+    }
+}
+
+/// Whether a stream would recognise a repeat by its id. Under an expected sequence it would not: that is
+/// checked first, and the message itself may have moved it on.
+fn is_stored_once(message: &Outbound) -> bool {
+    message.headers.as_ref().is_some_and(|headers| {
+        let has = |name| headers.get(name).is_some();
+        has(NATS_MESSAGE_ID)
+            && !has(NATS_EXPECTED_LAST_SEQUENCE)
+            && !has(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE)
+    })
 }
 
 /// Handles one request.
@@ -170,4 +183,45 @@ pub(super) fn confirm_of(query: &super::query::Query<'_>) -> Result<Option<Confi
         "stream" => Ok(Confirm::Stream),
         _ => Err("it is `none`, `server` or `stream`"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Code;
+
+    fn advised(problem: Problem, headers: &[&'static str]) -> bool {
+        let mut map = async_nats::HeaderMap::new();
+        for name in headers {
+            map.insert(*name, "1");
+        }
+        let subject = Subject::parse("a").unwrap();
+        let message = Outbound::new(subject.to_nats(), "".into()).with_headers(Some(map));
+        advise(problem, &message).is_retryable()
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_retryable_where_a_repeat_is_stored_once() {
+        let unknown = || Problem::new(Code::ReplyTimeout).outcome(Outcome::Unknown);
+        for (headers, again) in [
+            (&[][..], false),
+            (&["Nats-Msg-Id"], true),
+            (&["Nats-Msg-Id", "Nats-Expected-Stream"], true),
+            (&["Nats-Msg-Id", "Nats-Expected-Last-Sequence"], false),
+            (
+                &["Nats-Msg-Id", "Nats-Expected-Last-Subject-Sequence"],
+                false,
+            ),
+        ] {
+            assert_eq!(advised(unknown(), headers), again, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_known_outcome_keeps_its_advice() {
+        let passing = Problem::new(Code::Overloaded).outcome(Outcome::NotSent);
+        assert!(advised(passing, &[]));
+        let refused = Problem::new(Code::InvalidBody).outcome(Outcome::Rejected);
+        assert!(!advised(refused, &["Nats-Msg-Id"]));
+    }
 }

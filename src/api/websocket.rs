@@ -23,8 +23,8 @@ use crate::problem::{Code, Problem};
 const WRITE_BYTES: usize = 16 * 1024;
 /// Reads are small: a subscriber sends pongs, and the buffer is held for as long as the socket.
 const READ_BYTES: usize = 4 * 1024;
-/// What a subscriber sends is ignored, and not worth more memory than this.
-const IGNORED_BYTES: usize = 64 * 1024;
+/// What a subscriber sends is ignored, and not worth more memory than a read takes anyway.
+const IGNORED_BYTES: usize = READ_BYTES;
 /// How long the client may take to answer a close.
 const CLOSING: Duration = Duration::from_secs(1);
 

@@ -13,6 +13,7 @@ use crate::layers::body::MaxPayload;
 use crate::layers::cors::Origins;
 use crate::layers::guard::Hosts;
 use crate::layers::memory::Budget;
+use crate::layers::rate;
 use crate::lifecycle::Lifecycle;
 use crate::nats::{self, Nats};
 use crate::router::{Built, Routes, Shared};
@@ -30,6 +31,7 @@ pub(super) struct Parts {
     traces: Option<Traces>,
     ack_keys: AckKeys,
     replays: Arc<Replays>,
+    rates: rate::Limits,
     streams: Arc<StreamSlots>,
     bodies: Arc<Budget>,
     slots: Arc<Slots>,
@@ -58,6 +60,7 @@ impl Parts {
             replays,
             nats,
             lifecycle,
+            rates: rate::Limits::default(),
             streams: StreamSlots::new(config.api.subscribe.streams_max),
             bodies: Budget::new(config.memory.bodies, metrics.bodies()),
             slots: Slots::new(config.http.connections_max),
@@ -84,6 +87,7 @@ impl Parts {
                 .traces
                 .as_ref()
                 .map(|traces| traces.tracer(&config.telemetry.traces)),
+            rates: self.rates.clone(),
             streams: Arc::clone(&self.streams),
             bodies: Arc::clone(&self.bodies),
             body_timeout: config.http.body_timeout,

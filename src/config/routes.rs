@@ -17,6 +17,7 @@ mod path;
 pub use action::{
     Action, PublishAction, ReplayAction, ReplayFrom, ReplayUntil, RequestAction, SubscribeAction,
 };
+pub use check::RESERVED_NAMES;
 pub(super) use check::check_routes;
 pub use path::RoutePath;
 

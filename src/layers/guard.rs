@@ -14,7 +14,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, HeaderValue};
 use tower::Layer;
 
 use super::Handle;
@@ -23,6 +23,7 @@ use super::peer::{Local, Peer};
 use crate::problem::{Code, Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Host names that clients may use besides the loopback names, without a port.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +128,7 @@ impl<N> Guard<N> {
         {
             return Err(Problem::new(Code::HostNotAllowed));
         }
-        if is_foreign(request.headers(), &self.origins) {
+        if is_foreign(request, &self.origins) {
             return Err(Problem::new(Code::OriginNotAllowed));
         }
         Ok(())
@@ -135,29 +136,39 @@ impl<N> Guard<N> {
 }
 
 /// Whether a browser says that another site is behind the request. What is no browser sends neither
-/// header.
-fn is_foreign(headers: &HeaderMap, origins: &Origins) -> bool {
+/// header. A page on another port of the same host is the same site to a browser, and foreign here; a
+/// link on it may still be followed.
+fn is_foreign(request: &Request, origins: &Origins) -> bool {
+    let headers = request.headers();
     let mut origin = headers.get_all(ORIGIN).iter();
     match (origin.next(), origin.next()) {
         (Some(origin), None) if origins.allow(origin.as_bytes()) => false,
-        (Some(origin), None) => !is_own(origin.as_bytes(), headers),
+        (Some(origin), None) => !is_own(origin.as_bytes(), request),
         (Some(_), Some(_)) => true,
-        (None, _) => headers
-            .get(SEC_FETCH_SITE)
-            .is_some_and(|site| site == "cross-site"),
+        (None, _) => match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
+            Some(b"cross-site") => true,
+            Some(b"same-site") => headers.get(SEC_FETCH_MODE).is_none_or(|m| m != "navigate"),
+            _ => false,
+        },
     }
 }
 
 /// Whether the origin is the very host that was asked: a page served from the same address by a proxy in
 /// front. On loopback the host was checked before.
-fn is_own(origin: &[u8], headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(HOST) else {
+fn is_own(origin: &[u8], request: &Request) -> bool {
+    // HTTP/2 says it in the target instead.
+    let named = request
+        .uri()
+        .authority()
+        .map(|host| host.as_str().as_bytes());
+    let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
+    let Some(host) = host.or(named) else {
         return false;
     };
     let rest = [b"http://".as_slice(), b"https://"]
         .iter()
         .find_map(|scheme| origin.strip_prefix(*scheme));
-    rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host.as_bytes()))
+    rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -246,12 +257,49 @@ mod tests {
         assert!(permitted(&["gate.example"], &unix, "/", &["evil.com"]));
     }
 
-    #[test]
-    fn a_foreign_page_is_refused_unless_listed() {
+    fn foreign(target: &str, headers: &[(HeaderName, Option<&str>)]) -> bool {
         let origins = Origins::new(&crate::config::Cors {
             origins: vec!["https://app.example".parse().unwrap()],
         });
-        for (origin, site, foreign) in [
+        let mut request = Request::builder().uri(target);
+        for (name, value) in headers {
+            if let Some(value) = value {
+                request = request.header(name, *value);
+            }
+        }
+        is_foreign(&request.body(Body::empty()).unwrap(), &origins)
+    }
+
+    #[test]
+    fn over_http_2_the_own_host_is_in_the_target() {
+        for (origin, is_foreign) in [
+            ("http://localhost:4280", false),
+            ("http://localhost:3000", true),
+        ] {
+            let target = "http://localhost:4280/v1/publish/a";
+            assert_eq!(foreign(target, &[(ORIGIN, Some(origin))]), is_foreign);
+        }
+    }
+
+    #[test]
+    fn another_port_of_the_host_may_link_here_and_no_more() {
+        for (mode, is_foreign) in [
+            (Some("no-cors"), true),
+            (None, true),
+            (Some("navigate"), false),
+        ] {
+            let headers = [
+                (HOST, Some("localhost:4280")),
+                (SEC_FETCH_SITE, Some("same-site")),
+                (SEC_FETCH_MODE, mode),
+            ];
+            assert_eq!(foreign("/", &headers), is_foreign, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_page_is_refused_unless_listed() {
+        for (origin, site, expected) in [
             (None, None, false),
             (None, Some("same-origin"), false),
             (None, Some("none"), false),
@@ -264,19 +312,12 @@ mod tests {
             (Some("http://localhost:4280"), Some("same-origin"), false),
             (Some("http://localhost:3000"), Some("same-site"), true),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, "localhost:4280".parse().unwrap());
-            if let Some(origin) = origin {
-                headers.insert(ORIGIN, origin.parse().unwrap());
-            }
-            if let Some(site) = site {
-                headers.insert(SEC_FETCH_SITE, site.parse().unwrap());
-            }
-            assert_eq!(
-                is_foreign(&headers, &origins),
-                foreign,
-                "{origin:?} {site:?}"
-            );
+            let headers = [
+                (HOST, Some("localhost:4280")),
+                (ORIGIN, origin),
+                (SEC_FETCH_SITE, site),
+            ];
+            assert_eq!(foreign("/", &headers), expected, "{origin:?} {site:?}");
         }
     }
 }

@@ -1,14 +1,15 @@
 //! How many requests a route takes in a span of time: of everybody, of each address, or of each value of
 //! a header. Before breaker and queue, so that a greedy client cannot fill the one or trip the other.
 //!
-//! Keys are chosen by clients, so their number is bounded: beyond it, strangers share one bucket, and an
-//! owned task forgets the keys that have been quiet for long enough to be as good as new.
+//! Keys are chosen by clients, so there is a fixed number of buckets, and a key's hash says which is its
+//! own. However many strangers come, a key meets none but those few that fall into its bucket.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -18,6 +19,7 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use tower::Layer;
 
 use super::Handle;
@@ -28,13 +30,38 @@ use crate::problem::{Code, Problem};
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Keys that are told apart at once. 65,536 of them are about 4 MiB.
-const KEYS_MAX: usize = 65_536;
+/// All of them together are about 4 MiB.
+const BUCKETS: u64 = 65_536;
 
-/// The bucket for everybody, and for those beyond [`KEYS_MAX`].
+/// The bucket for everybody, and for those without a key.
 const SHARED: u64 = 0;
 
 type Buckets = RateLimiter<u64, HashMapStateStore<u64>, DefaultClock, StateInformationMiddleware>;
+
+/// The limits in force. A reload that leaves a route's limit as it is leaves what was taken of it, too.
+#[derive(Clone, Debug, Default)]
+pub struct Limits(Arc<Mutex<HashMap<String, Known>>>);
+
+/// A limit, what it was made from, and no more: it goes with the last routes that use it.
+type Known = (Rate, Weak<RateLimit>);
+
+impl Limits {
+    /// The limit of what is called so, the one in force if it is the same.
+    #[must_use]
+    pub fn of(&self, name: &str, rate: &Rate) -> Arc<RateLimit> {
+        let mut limits = self.0.lock();
+        if let Some((old, limit)) = limits.get(name)
+            && old == rate
+            && let Some(limit) = limit.upgrade()
+        {
+            return limit;
+        }
+        let limit = RateLimit::new(rate);
+        limits.retain(|_, (_, limit)| limit.strong_count() > 0);
+        limits.insert(name.to_owned(), (rate.clone(), Arc::downgrade(&limit)));
+        limit
+    }
+}
 
 /// The limit of one route.
 #[derive(Debug)]
@@ -45,7 +72,7 @@ pub struct RateLimit {
     /// neighbour's bucket.
     hasher: RandomState,
     policy: HeaderValue,
-    keys_max: usize,
+    count: u64,
     clock: DefaultClock,
 }
 
@@ -53,10 +80,10 @@ impl RateLimit {
     /// The limit of the configuration.
     #[must_use]
     pub fn new(rate: &Rate) -> Arc<Self> {
-        Arc::new(Self::with_keys(rate, KEYS_MAX))
+        Arc::new(Self::with_buckets(rate, BUCKETS))
     }
 
-    fn with_keys(rate: &Rate, keys_max: usize) -> Self {
+    fn with_buckets(rate: &Rate, buckets: u64) -> Self {
         let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let count = at_least_one(rate.limit.count);
         let burst = at_least_one(rate.burst());
@@ -69,15 +96,9 @@ impl RateLimit {
             key: rate.key.clone(),
             hasher: RandomState::new(),
             policy: HeaderValue::try_from(policy).expect("digits and ASCII"),
-            keys_max,
+            count: buckets,
             clock: DefaultClock::default(),
         }
-    }
-
-    /// Forgets keys that are as good as new. Called from time to time by the task that owns the routes.
-    pub fn forget_quiet_keys(&self) {
-        self.buckets.retain_recent();
-        self.buckets.shrink_to_fit();
     }
 
     fn key_of(&self, request: &Request) -> u64 {
@@ -94,10 +115,7 @@ impl RateLimit {
                 None => return SHARED,
             },
         };
-        if self.buckets.len() >= self.keys_max {
-            return SHARED;
-        }
-        self.hasher.hash_one(key).max(SHARED + 1)
+        SHARED + 1 + self.hasher.hash_one(key) % self.count
     }
 
     /// The remaining requests, or the time after which there is one again.
@@ -161,13 +179,16 @@ mod tests {
     use crate::layers::peer::Local;
     use axum::body::Body;
 
-    fn limit(rate: &str, burst: u32, key: &str, keys_max: usize) -> RateLimit {
+    /// So many that no two keys of a test share one.
+    const DISTINCT: u64 = u64::MAX >> 1;
+
+    fn limit(rate: &str, burst: u32, key: &str, buckets: u64) -> RateLimit {
         let rate = Rate {
             limit: rate.parse().unwrap(),
             burst: Some(burst),
             key: key.parse().unwrap(),
         };
-        RateLimit::with_keys(&rate, keys_max)
+        RateLimit::with_buckets(&rate, buckets)
     }
 
     fn from(ip: &str, tenant: &str) -> Request {
@@ -194,7 +215,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_and_an_ipv6_network_is_one() {
-        let limit = limit("1/h", 1, "client_ip", 10);
+        let limit = limit("1/h", 1, "client_ip", DISTINCT);
         for (ip, fine) in [
             ("10.0.0.1", true),
             ("10.0.0.1", false),
@@ -209,13 +230,42 @@ mod tests {
     }
 
     #[test]
-    fn strangers_beyond_the_bound_share_one_bucket() {
-        let limit = limit("1/h", 1, "header:x-tenant", 3);
-        for tenant in ["a", "b", "c"] {
-            assert!(limit.check(&from("10.0.0.1", tenant)).is_ok());
+    fn an_unchanged_limit_survives_a_reload_and_a_changed_one_begins_anew() {
+        let rate = |limit: &str| Rate {
+            limit: limit.parse().unwrap(),
+            burst: Some(1),
+            key: RateKey::Route,
+        };
+        let (limits, request) = (Limits::default(), from("10.0.0.1", "a"));
+        let before = limits.of("POST a", &rate("1/h"));
+        assert!(before.check(&request).is_ok());
+        let after = limits.of("POST a", &rate("1/h"));
+        assert!(after.check(&request).is_err());
+        for other in [
+            limits.of("POST a", &rate("2/h")),
+            limits.of("POST b", &rate("1/h")),
+        ] {
+            assert!(other.check(&request).is_ok());
         }
-        assert!(limit.check(&from("10.0.0.1", "d")).is_ok());
-        assert!(limit.check(&from("10.0.0.1", "e")).is_err());
-        assert!(limit.buckets.len() <= 4);
+        drop((before, after));
+        let _kept = limits.of("POST c", &rate("1/h"));
+        assert_eq!(limits.0.lock().len(), 1);
+    }
+
+    #[test]
+    fn strangers_take_nothing_from_a_known_key_and_hold_no_more_memory() {
+        let limit = limit("1/h", 2, "header:x-tenant", 8);
+        let known = from("10.0.0.1", "known");
+        assert_eq!(limit.check(&known), Ok(1));
+        let own = limit.key_of(&known);
+        for stranger in 0..1000 {
+            let stranger = from("10.0.0.1", &stranger.to_string());
+            if limit.key_of(&stranger) != own {
+                let _ = limit.check(&stranger);
+            }
+        }
+        assert!(limit.buckets.len() <= 8);
+        assert_eq!(limit.check(&known), Ok(0));
+        assert!(limit.check(&known).is_err());
     }
 }

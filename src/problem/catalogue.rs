@@ -203,7 +203,8 @@ status cannot:
   refused it; `unknown`, it may or may not have arrived.
 - `retryable`: whether the same request may be sent again and may do better. It is true for
   `not_sent` with a passing cause, and for `unknown` only with an `Idempotency-Key` and
-  `confirm=stream`, where a repeat is stored once.
+  `confirm=stream`, where a repeat is stored once; not with `expect_last_seq` or
+  `expect_last_subject_seq`, which the server checks before it recognises a repeat.
 - `source`: who failed: `client`, `bridge` (natsway), `nats` or `responder`.
 
 `request_id` is the same as the header `X-Request-Id` and stands in natsway's log. `limit`, `current`

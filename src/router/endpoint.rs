@@ -26,7 +26,7 @@ struct Methods {
 }
 
 impl Endpoint {
-    pub(super) fn new(routes: Vec<Route>, stacks: &mut Stacks<'_>) -> Self {
+    pub(super) fn new(routes: Vec<Route>, stacks: &Stacks<'_>) -> Self {
         let mut methods: Vec<(Method, Verb)> = Vec::new();
         for route in &routes {
             methods.push((route.method.clone(), route.verb.clone()));
@@ -58,7 +58,7 @@ impl Endpoint {
 }
 
 /// A route's stack, and before it, where there is one, the choice of the other.
-fn around(mut route: Route, stacks: &mut Stacks<'_>, allow: &str) -> Verb {
+fn around(mut route: Route, stacks: &Stacks<'_>, allow: &str) -> Verb {
     let alternative = route.alternative.take();
     let usual = stacks.around(route, allow);
     let Some(Alternative { when, route }) = alternative else {

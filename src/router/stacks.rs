@@ -42,6 +42,8 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// What decides which requests are traced, where any are.
     pub tracer: Option<Tracer>,
+    /// What was taken of the rate limits.
+    pub rates: rate::Limits,
     /// Streams in the process.
     pub streams: Arc<StreamSlots>,
     /// Bodies in the process.
@@ -54,28 +56,22 @@ pub struct Shared {
     pub compression: bool,
 }
 
-/// Builds stacks, and remembers what has to be looked after.
+/// Builds stacks.
 pub(super) struct Stacks<'a> {
     shared: &'a Shared,
-    rates: Vec<Arc<RateLimit>>,
 }
 
 impl<'a> Stacks<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
-        Self {
-            shared,
-            rates: Vec::new(),
-        }
-    }
-
-    pub(super) fn into_rates(self) -> Vec<Arc<RateLimit>> {
-        self.rates
+        Self { shared }
     }
 
     /// The stack of a route's kind around its verb.
-    pub(super) fn around(&mut self, route: Route, allow: &str) -> Verb {
-        let rate = route.policy.rate.as_ref().map(RateLimit::new);
-        self.rates.extend(rate.clone());
+    pub(super) fn around(&self, route: Route, allow: &str) -> Verb {
+        let rate = route.policy.rate.as_ref().map(|rate| {
+            let name = format!("{} {} {}", route.name, route.method, route.path);
+            self.shared.rates.of(&name, rate)
+        });
         let metrics = self
             .shared
             .metrics

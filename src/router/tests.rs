@@ -62,6 +62,7 @@ impl House {
         let lifecycle = Lifecycle::new();
         let metrics = Arc::new(Metrics::new());
         let shared = Shared {
+            rates: crate::layers::rate::Limits::default(),
             drain: lifecycle.drain(),
             hosts: Hosts::default(),
             origins: Origins::new(&Cors {

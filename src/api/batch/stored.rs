@@ -8,7 +8,7 @@ use super::flight::{Outcome, Sent};
 use super::source::Addressed;
 use super::upload::Upload;
 use crate::api::jetstream::PubAck;
-use crate::api::publish::has_message_id;
+use crate::api::publish::advise;
 use crate::nats::{Call, Failure};
 use crate::problem::{Code, Outcome as Became, Problem};
 use crate::subject::Subject;
@@ -67,10 +67,7 @@ impl Upload<'_> {
         if problem.code() == Code::JetStreamNotEnabled {
             self.report.stop(problem.clone());
         }
-        let problem = match problem.message_outcome() {
-            Became::Unknown => problem.retryable(has_message_id(&addressed.message)),
-            _ => problem,
-        };
+        let problem = advise(problem, &addressed.message);
         self.report.failed(line, &problem);
     }
 

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 
 use super::frame::Content;
 use crate::api::jetstream::{Api, PubAck};
+use crate::api::publish;
 use crate::api::request::refusal;
 use crate::api::session::Session;
 use crate::config::{self, Confirm};
 use crate::nats::{self, Call, Inbound, Nats, Outbound};
-use crate::problem::{Code, Doing, Outcome, Problem};
+use crate::problem::{Code, Doing, Problem};
 
 /// How long an operation may take.
 #[derive(Clone, Copy, Debug)]
@@ -75,11 +76,9 @@ impl Publishing {
             Confirm::Server => self.send(message, nats::Confirm::Server, call).await,
             Confirm::Stream => {
                 let stored = self.jetstream.store(&subject, &message, None, call).await;
-                // The stream would recognise the message by its id.
-                stored.map(Some).map_err(|problem| {
-                    let again = problem.message_outcome() == Outcome::Unknown && has_id(&message);
-                    problem.retryable(again)
-                })
+                stored
+                    .map(Some)
+                    .map_err(|problem| publish::advise(problem, &message))
             }
         }
     }
@@ -94,11 +93,6 @@ impl Publishing {
         sent.map(|()| None)
             .map_err(|failure| Problem::from_failure(failure, Doing::Publish))
     }
-}
-
-fn has_id(message: &Outbound) -> bool {
-    let headers = message.headers.as_ref();
-    headers.is_some_and(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID).is_some())
 }
 
 /// Request-reply, as `POST /v1/request/{subject}` does.

@@ -8,14 +8,31 @@ use crate::config::{
     errors::Findings,
 };
 
-/// The names of natsway's own endpoints in metrics.
-const RESERVED_NAMES: [&str; 6] = [
-    "publish",
+/// The names of natsway's own routes, and of what answers where there is none, in metrics and logs.
+pub const RESERVED_NAMES: [&str; 23] = [
+    "acks-many",
+    "acks-one",
     "batch",
+    "consumers-delete",
+    "consumers-get",
+    "consumers-put",
+    "fetch",
+    "messages-get",
+    "messages-last",
+    "method-not-allowed",
+    "not-found",
+    "openapi",
+    "publish",
+    "replay",
     "request",
+    "streams-delete",
+    "streams-get",
+    "streams-list",
+    "streams-purge",
+    "streams-put",
     "subscribe",
-    "websocket",
-    "jetstream",
+    "subscribe-many",
+    "ws",
 ];
 const NAME_BYTES_MAX: usize = 64;
 
