@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -100,49 +101,52 @@ class Pod:
         return described, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
+def base(pod):
+    """Where clients find natsway: its Service's port on the pod's address, or what the app is told."""
+    app = pod.spec["containers"][0]
+    if app is pod.container:
+        service = next(o for o in pod.objects if o["kind"] == "Service" and not o["metadata"]["name"].endswith("-admin"))
+        return f"http://{pod.host}:{pod.port(service['spec']['ports'][0]['targetPort'])}"
+    return next(e["value"] for e in app["env"] if e["name"] == "NATSWAY_URL")
+
+
+PUBLISH = ("/v1/publish/orders.created", 204)
+# chart, values, how its NATS is started, a request and its status
+RUNS = [
+    ("natsway", "default", [], PUBLISH),
+    ("natsway", "userpass", USER, PUBLISH),
+    ("natsway", "token", ["--auth", "secret"], PUBLISH),
+    ("natsway", "hpa-custom-metrics", [], PUBLISH),
+    ("natsway", "ipv6", [], PUBLISH),
+    # The route is there; nothing holds its subject.
+    ("natsway", "declared-routes", [], ("/orders", 404)),
+    ("natsway-sidecar-example", "default", [], PUBLISH),
+    ("natsway-sidecar-example", "pod-ip", [], PUBLISH),
+    # Nobody listens where the configuration looks: it lives all the same, and says so.
+    ("natsway-sidecar-example", "default", ["-p", "4333"], ("/v1/publish/orders.created", 503)),
+]
+
+
+def started(chart, name, nats, request):
+    pod = Pod(next(c for c in charts.cases(chart) if c.name == name).objects())
+    path, well = request
+    return pod.run([{"url": base(pod) + path, "body": "hello", "well": well}], nats)
+
+
 class RenderedThenRun(unittest.TestCase):
     def subjects(self):
-        publish = ("/v1/publish/orders.created", "hello", 204)
-        for chart, name, nats, request in (
-            ("natsway", "default", [], publish),
-            ("natsway", "userpass", USER, publish),
-            ("natsway", "token", ["--auth", "secret"], publish),
-            ("natsway", "hpa-custom-metrics", [], publish),
-            ("natsway", "ipv6", [], publish),
-            # The route is there; nothing holds its subject.
-            ("natsway", "declared-routes", [], ("/orders", "hello", 404)),
-            ("natsway-sidecar-example", "default", [], publish),
-            ("natsway-sidecar-example", "pod-ip", [], publish),
-        ):
-            case = next(c for c in charts.cases(chart) if c.name == name)
-            yield case, case, nats, request
+        for chart, *_ in RUNS:
+            charts.source(chart)
+        # Each has a network of its own, so they run side by side.
+        with ThreadPoolExecutor(4) as pool:
+            results = [pool.submit(started, *run) for run in RUNS]
+            for (chart, name, nats, _), result in zip(RUNS, results):
+                yield f"{chart}/{name} {' '.join(nats)}", *result.result()
 
     @each
-    def test_it_starts_and_answers(self, case, nats, request):
-        pod = Pod(case.objects())
-        path, body, well = request
-        ask = {"url": self.base(pod) + path, "body": body, "well": well}
-        described, result, log = pod.run([ask], nats)
+    def test_it_starts_answers_and_ends(self, described, result, log):
         self.assertEqual(result["probes"], [p["well"] for p in described["probes"]], log)
-        self.assertEqual(result["requests"], [well], log)
-        self.assertEqual(result["code"], 0, log)
-
-    def base(self, pod):
-        """Where clients find natsway: its Service's port on the pod's address, or what the app is told."""
-        app = pod.spec["containers"][0]
-        if app is pod.container:
-            service = next(o for o in pod.objects if o["kind"] == "Service" and not o["metadata"]["name"].endswith("-admin"))
-            return f"http://{pod.host}:{pod.port(service['spec']['ports'][0]['targetPort'])}"
-        return next(e["value"] for e in app["env"] if e["name"] == "NATSWAY_URL")
-
-    def test_a_sidecar_lives_without_nats(self):
-        case = next(c for c in charts.cases("natsway-sidecar-example") if c.name == "default")
-        pod = Pod(case.objects())
-        ask = {"url": self.base(pod) + "/v1/publish/a", "body": "hello", "well": 503}
-        # Elsewhere: nobody listens where the configuration looks.
-        described, result, log = pod.run([ask], ["-p", "4333"])
-        self.assertEqual(result["probes"], [p["well"] for p in described["probes"]], log)
-        self.assertEqual(result["requests"], [503], log)
+        self.assertEqual(result["requests"], [r["well"] for r in described["requests"]], log)
         self.assertEqual(result["code"], 0, log)
 
 
