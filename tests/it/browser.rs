@@ -209,6 +209,17 @@ async fn a_web_socket_receives_a_thousand_messages_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_multiplexed_web_socket_receives_a_thousand_messages_in_order() {
+    let site = Site::open().await;
+    let (_nats, bridge) = start(&site).await;
+    let url = format!("ws://{}/v1/ws", bridge.address());
+    let page = Page::open(&site, "multiplex", &url, "ticks.>");
+    assert_eq!(page.reports("open").await["protocol"], "natsway.v1");
+    publish_numbers(&bridge).await;
+    assert_in_order(&page.reports("done").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_a_foreign_origin_gets_nothing() {
     let (friend, stranger) = (Site::open().await, Site::open().await);
     let (nats, bridge) = start(&friend).await;

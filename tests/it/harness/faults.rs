@@ -24,6 +24,13 @@ enum Weather {
     Cut,
 }
 
+/// The weather, and how often connections were cut: a cut that is healed at once is still one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    weather: Weather,
+    cuts: u64,
+}
+
 /// What went through, since the start.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -52,7 +59,7 @@ impl Counters {
 /// The proxy; ends when dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    weather: watch::Sender<Weather>,
+    state: watch::Sender<State>,
     pub(crate) counters: Arc<Counters>,
     task: JoinHandle<()>,
 }
@@ -62,7 +69,10 @@ impl Proxy {
     pub(crate) async fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let (weather, watched) = watch::channel(Weather::Fair);
+        let (state, watched) = watch::channel(State {
+            weather: Weather::Fair,
+            cuts: 0,
+        });
         let counters = Arc::new(Counters::default());
         let task = tokio::spawn(accept(
             listener,
@@ -72,7 +82,7 @@ impl Proxy {
         ));
         Self {
             address,
-            weather,
+            state,
             counters,
             task,
         }
@@ -88,22 +98,29 @@ impl Proxy {
 
     /// Resets all connections, and every new one until [`Self::heal`].
     pub(crate) fn cut(&self) {
-        self.weather.send_replace(Weather::Cut);
+        self.state.send_modify(|state| {
+            state.weather = Weather::Cut;
+            state.cuts += 1;
+        });
     }
 
     /// Bytes stop in both directions, without a word.
     pub(crate) fn stall(&self) {
-        self.weather.send_replace(Weather::Stalled);
+        self.becomes(Weather::Stalled);
     }
 
     /// Bytes from NATS stop; what natsway sends still arrives.
     pub(crate) fn stall_replies(&self) {
-        self.weather.send_replace(Weather::RepliesStalled);
+        self.becomes(Weather::RepliesStalled);
     }
 
     /// Fair weather again: what was held flows, new connections are taken.
     pub(crate) fn heal(&self) {
-        self.weather.send_replace(Weather::Fair);
+        self.becomes(Weather::Fair);
+    }
+
+    fn becomes(&self, weather: Weather) {
+        self.state.send_modify(|state| state.weather = weather);
     }
 }
 
@@ -116,7 +133,7 @@ impl Drop for Proxy {
 async fn accept(
     listener: TcpListener,
     target: String,
-    weather: watch::Receiver<Weather>,
+    state: watch::Receiver<State>,
     counters: Arc<Counters>,
 ) {
     // Dropped with this task, and the connections with it.
@@ -127,7 +144,7 @@ async fn accept(
         connections.spawn(carry(
             client,
             target.clone(),
-            weather.clone(),
+            state.clone(),
             Arc::clone(&counters),
         ));
     }
@@ -136,12 +153,13 @@ async fn accept(
 async fn carry(
     client: TcpStream,
     target: String,
-    mut weather: watch::Receiver<Weather>,
+    mut state: watch::Receiver<State>,
     counters: Arc<Counters>,
 ) {
     // A dropped socket with linger 0 is a reset, as from a peer that died.
     let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
-    if *weather.borrow() == Weather::Cut {
+    let State { weather, cuts } = *state.borrow();
+    if weather == Weather::Cut {
         return;
     }
     let Ok(server) = TcpStream::connect(target).await else {
@@ -152,24 +170,24 @@ async fn carry(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let up = Pump {
-        weather: weather.clone(),
+        state: state.clone(),
         stalled: |w| w == Weather::Stalled,
         count: &counters.to_nats,
     };
     let down = Pump {
-        weather: weather.clone(),
+        state: state.clone(),
         stalled: |w| matches!(w, Weather::Stalled | Weather::RepliesStalled),
         count: &counters.from_nats,
     };
     tokio::select! {
         () = up.run(from_client, to_server) => {}
         () = down.run(from_server, to_client) => {}
-        _ = weather.wait_for(|w| *w == Weather::Cut) => {}
+        _ = state.wait_for(|state| state.cuts > cuts) => {}
     }
 }
 
 struct Pump<'a> {
-    weather: watch::Receiver<Weather>,
+    state: watch::Receiver<State>,
     stalled: fn(Weather) -> bool,
     count: &'a AtomicU64,
 }
@@ -182,7 +200,12 @@ impl Pump<'_> {
                 return;
             };
             let stalled = self.stalled;
-            if self.weather.wait_for(|w| !stalled(*w)).await.is_err() {
+            if self
+                .state
+                .wait_for(|state| !stalled(state.weather))
+                .await
+                .is_err()
+            {
                 return;
             }
             if to.write_all(&buffer[..read]).await.is_err() {

@@ -44,3 +44,14 @@ async fn stalled_replies_do_not_keep_a_message_from_arriving() {
     let nothing = tokio::time::timeout(Duration::from_millis(100), client.next()).await;
     assert!(nothing.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_that_is_healed_at_once_is_still_one() {
+    let nats = Nats::start().await;
+    let proxy = Proxy::to(&nats.host_port()).await;
+    let mut client = Client::connect(&proxy.host_port()).await;
+    client.subscribe("a").await;
+    proxy.cut();
+    proxy.heal();
+    assert!(client.next().await.is_none());
+}
