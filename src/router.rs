@@ -4,7 +4,7 @@
 //!
 //! A verb's file has one function that describes it as a [`Route`], and [`crate::app`] collects them:
 //!
-//! ```ignore
+//! ```text
 //! pub fn route(settings: &config::Publish, session: Session) -> Route {
 //!     Route::new("publish", Method::POST, "/v1/publish/{subject}", settings.policy())
 //!         .describe(openapi::Operation::new("Publish a message").…)
