@@ -39,7 +39,9 @@ async fn offered(run: &Process) -> Vec<String> {
 async fn it_offers_commands_that_work_and_ctrl_c_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let mut command = tool("run");
+    // What the tests were built with: another build may take longer than this test waits.
     command
+        .env("NATSWAY_BIN", env!("CARGO_BIN_EXE_natsway"))
         .env("TMPDIR", temporary.path())
         .env("DATA", format!("127.0.0.1:{}", some_port()))
         .env("ADMIN", format!("127.0.0.1:{}", some_port()));
