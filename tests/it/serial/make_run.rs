@@ -15,6 +15,20 @@ fn tool(name: &str) -> Command {
     command
 }
 
+/// The same command as a terminal would start it. Where the tests run in the background, a shell has
+/// told them to ignore SIGINT, and a script that inherits this cannot trap it.
+fn at_a_terminal(command: &Command) -> Command {
+    const START: &str = "import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])";
+    let mut wrapped = Command::new("python3");
+    wrapped.args(["-c", START]).arg(command.get_program());
+    for (name, value) in command.get_envs() {
+        wrapped.env(name, value.unwrap_or_default());
+    }
+    wrapped
+}
+
 /// The commands that it offers, as they are printed.
 async fn offered(run: &Process) -> Vec<String> {
     eventually_some(SOON, "make run offers commands", async || {
@@ -38,10 +52,8 @@ async fn offered(run: &Process) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_offers_commands_that_work_and_ctrl_c_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().expect("a temporary directory");
-    let mut command = tool("run");
-    // What the tests were built with: another build may take longer than this test waits.
+    let mut command = at_a_terminal(&tool("run"));
     command
-        .env("NATSWAY_BIN", env!("CARGO_BIN_EXE_natsway"))
         .env("TMPDIR", temporary.path())
         .env("DATA", format!("127.0.0.1:{}", some_port()))
         .env("ADMIN", format!("127.0.0.1:{}", some_port()));
