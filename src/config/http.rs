@@ -18,7 +18,7 @@ pub struct Http {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub header_timeout: Duration,
-    /// How long a client may take to send a body, after which it is answered 408.
+    /// How long a client may take to send a body, after which it is answered 408. One that is held whole must also be there before the request's own deadline.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub body_timeout: Duration,

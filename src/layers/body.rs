@@ -1,10 +1,14 @@
 //! How large a body may be, how long it may take, and that the process has room for it. All three are
 //! known before the first byte is read where the client declared a length, and enforced while reading
 //! where it did not; a client that waits for `100 Continue` then never sends what is refused.
+//!
+//! A body that is held whole has the request's own deadline, too: the rest of the way begins when it is
+//! there, and a client that lets wait is told that, and not that NATS was slow.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,6 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Layer;
 
 use super::Handle;
+use super::deadline::Deadline;
 use super::memory::{Budget, Drawn};
 use crate::config::SizeLimit;
 use crate::problem::{Code, Problem};
@@ -43,7 +48,8 @@ impl fmt::Debug for MaxPayload {
 /// How a route takes its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
-    /// Held whole, so it draws its length from the budget, and must come within the time.
+    /// Held whole, so it draws its length from the budget, and must come within the time and before the
+    /// request's deadline.
     Whole(Duration),
     /// Streamed: it draws a window, and only silence is limited. The slow side may be NATS.
     Streamed(Duration),
@@ -94,13 +100,14 @@ impl Rules {
             (Intake::Whole(_), None) => STEP.min(limit),
         };
         let room = Room::new(self.budget.draw(first).ok_or_else(no_room)?);
+        let clock = Clock::new(self.intake, Deadline::of(&request));
         let (parts, body) = request.into_parts();
         let metered = Metered {
             body,
             limit,
             read: 0,
             room: room.clone(),
-            clock: Clock::new(self.intake),
+            clock,
             grows: matches!(self.intake, Intake::Whole(_)),
         };
         Ok((Request::from_parts(parts, Body::new(metered)), room))
@@ -117,43 +124,79 @@ fn no_room() -> Problem {
 
 /// What a request has drawn, shared by its body, which may draw more, and its layer, which keeps it.
 #[derive(Clone, Debug, Default)]
-struct Room(Option<Arc<Mutex<Drawn>>>);
+struct Room(Option<Arc<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    drawn: Mutex<Drawn>,
+    /// The body took most of the request's time.
+    late: AtomicBool,
+}
 
 impl Room {
     fn new(drawn: Drawn) -> Self {
-        Self(Some(Arc::new(Mutex::new(drawn))))
+        Self(Some(Arc::new(Held {
+            drawn: Mutex::new(drawn),
+            late: AtomicBool::new(false),
+        })))
     }
 
     fn covers(&self, bytes: u64) -> bool {
-        self.0.as_ref().is_none_or(|drawn| {
-            let mut drawn = drawn.lock();
+        self.0.as_ref().is_none_or(|held| {
+            let mut drawn = held.drawn.lock();
             let missing = bytes.saturating_sub(drawn.bytes());
             missing == 0 || drawn.more(missing.max(STEP))
         })
     }
+
+    fn came_late(&self) {
+        if let Some(held) = &self.0 {
+            held.late.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        let held = self.0.as_ref();
+        held.is_some_and(|held| held.late.load(Ordering::Relaxed))
+    }
 }
+
+/// The body left little of the request's time, as an extension of the answer: that it failed says
+/// nothing about whom the message was for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CameLate;
 
 /// The time a body may take. The timer is made when there is something to wait for, which a small body
 /// that came with its head never does.
 struct Clock {
-    intake: Intake,
-    started: Instant,
+    limit: Limit,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
+#[derive(Clone, Copy)]
+enum Limit {
+    /// All of it by then; late from half of the request's time on.
+    Whole { until: Instant, late: Instant },
+    /// Something within that.
+    Silence(Duration),
+}
+
 impl Clock {
-    fn new(intake: Intake) -> Self {
-        Self {
-            intake,
-            started: Instant::now(),
-            sleep: None,
-        }
+    fn new(intake: Intake, deadline: Deadline) -> Self {
+        let limit = match intake {
+            Intake::Whole(limit) => Limit::Whole {
+                until: deadline.at.min(Instant::now() + limit),
+                late: deadline.at - deadline.timeout / 2,
+            },
+            Intake::Streamed(limit) => Limit::Silence(limit),
+        };
+        Self { limit, sleep: None }
     }
 
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let at = match self.intake {
-            Intake::Whole(limit) => self.started + limit,
-            Intake::Streamed(limit) => Instant::now() + limit,
+        let at = match self.limit {
+            Limit::Whole { until, .. } => until,
+            Limit::Silence(limit) => Instant::now() + limit,
         };
         self.sleep
             .get_or_insert_with(|| Box::pin(sleep_until(at)))
@@ -161,9 +204,14 @@ impl Clock {
             .poll(cx)
     }
 
-    fn moved(&mut self) {
-        if matches!(self.intake, Intake::Streamed(_)) {
-            self.sleep = None;
+    /// Something came; true where it came late.
+    fn moved(&mut self) -> bool {
+        match self.limit {
+            Limit::Whole { late, .. } => self.sleep.is_some() && Instant::now() >= late,
+            Limit::Silence(_) => {
+                self.sleep = None;
+                false
+            }
         }
     }
 }
@@ -179,7 +227,9 @@ struct Metered {
 
 impl Metered {
     fn count(&mut self, bytes: usize) -> Result<(), Problem> {
-        self.clock.moved();
+        if self.clock.moved() {
+            self.room.came_late();
+        }
         self.read += bytes as u64;
         if self.read > self.limit {
             return Err(too_large(self.limit));
@@ -301,7 +351,13 @@ pub struct WithBody<N> {
 impl<N: Handle> Handle for WithBody<N> {
     async fn handle(&self, request: Request) -> Response {
         match self.rules.admit(request) {
-            Ok((request, _room)) => self.next.handle(request).await,
+            Ok((request, room)) => {
+                let mut response = self.next.handle(request).await;
+                if room.is_late() {
+                    response.extensions_mut().insert(CameLate);
+                }
+                response
+            }
             Err(problem) => problem.into_response(),
         }
     }

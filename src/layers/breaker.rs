@@ -3,11 +3,14 @@
 //!
 //! What counts as failure is what says that the other side is away: no responders, no reply in time,
 //! NATS disconnected. A service's own errors, the client's mistakes and what natsway shed itself say
-//! nothing about it. *Closed* counts failures in a window; *open* sheds; after `open_for` it is
+//! nothing about it, and neither does a wait that ended early because the client asked for less time than
+//! the route gives, or took most of it for its body: impatient clients would open it for all others.
+//! *Closed* counts failures in a window; *open* sheds; after `open_for` it is
 //! *half-open*: one request at a time is a probe, and its outcome alone decides.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +19,8 @@ use tokio::time::Instant;
 use tower::Layer;
 
 use super::Handle;
+use super::body::CameLate;
+use super::deadline::Deadline;
 use crate::config::Breaker;
 use crate::problem::{Code, Problem};
 use crate::telemetry::metrics::Gauge;
@@ -157,13 +162,15 @@ impl Drop for Passing<'_> {
     }
 }
 
-/// The layer; without settings it is a branch.
+/// The layer; without settings it is a branch. `timeout` is the route's own.
 pub fn layer<N: Handle>(
     settings: Option<Breaker>,
+    timeout: Duration,
     gauge: Gauge,
 ) -> impl Layer<N, Service = WithBreaker<N>> {
     tower::layer::layer_fn(move |next| WithBreaker {
         next,
+        timeout,
         circuit: settings.map(|settings| Circuit::new(settings, gauge.clone())),
     })
 }
@@ -172,6 +179,7 @@ pub fn layer<N: Handle>(
 #[derive(Debug)]
 pub struct WithBreaker<N> {
     next: N,
+    timeout: Duration,
     circuit: Option<Circuit>,
 }
 
@@ -184,21 +192,34 @@ impl<N: Handle> Handle for WithBreaker<N> {
             Ok(pass) => pass,
             Err(problem) => return problem.into_response(),
         };
+        let deadline = Deadline::of(&request);
         let mut passing = Passing {
             circuit,
             pass,
             verdict: Verdict::Nothing,
         };
         let response = self.next.handle(request).await;
-        passing.verdict = verdict(&response);
+        passing.verdict = match verdict(&response) {
+            Verdict::Away if self.is_the_clients_haste(deadline, &response) => Verdict::Nothing,
+            verdict => verdict,
+        };
         response
+    }
+}
+
+impl<N> WithBreaker<N> {
+    /// Whether the time was over, and the other side had less of it than the route gives.
+    fn is_the_clients_haste(&self, deadline: Deadline, response: &Response) -> bool {
+        let is_late = || response.extensions().get::<CameLate>().is_some();
+        Instant::now() >= deadline.at && (deadline.timeout < self.timeout || is_late())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::layers::Verb;
+    use axum::body::Body;
     use tokio::time::advance;
 
     fn circuit() -> Circuit {
@@ -260,6 +281,41 @@ mod tests {
         assert!(circuit.enter().is_err());
         advance(Duration::from_secs(5)).await;
         assert_eq!(circuit.enter().unwrap(), Pass::Probe);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_wait_as_long_as_the_routes_own_counts() {
+        let own = Duration::from_secs(5);
+        for (asked, waited, late, open) in [
+            (5, 5, false, true),
+            (9, 9, false, true),
+            (1, 1, false, false),
+            (5, 5, true, false),
+            // Said at once, so it is no question of time.
+            (1, 0, true, true),
+        ] {
+            let verb = Verb::of_fn(move |_| {
+                Box::pin(async move {
+                    tokio::time::sleep(Duration::from_secs(waited)).await;
+                    let mut response = Problem::new(Code::NatsDisconnected).into_response();
+                    if late {
+                        response.extensions_mut().insert(CameLate);
+                    }
+                    response
+                })
+            });
+            let settings = Breaker {
+                failures: 1,
+                ..Breaker::default()
+            };
+            let gauge = Gauge::default();
+            let breaker = layer(Some(settings), own, gauge.clone()).layer(verb);
+            let mut request = Request::new(Body::empty());
+            let deadline = Deadline::after(Duration::from_secs(asked));
+            request.extensions_mut().insert(deadline);
+            breaker.handle(request).await;
+            assert_eq!(gauge.get() == 1, open, "{asked} {waited} {late}");
+        }
     }
 
     #[test]

@@ -199,7 +199,11 @@ impl Parts<'_> {
             // A greedy client is told so before it can fill the queue or trip the breaker.
             .layer(rate::layer(self.rate.clone()))
             // What is known to be dead takes no place.
-            .layer(breaker::layer(policy.breaker, metrics.breaker.clone()))
+            .layer(breaker::layer(
+                policy.breaker,
+                policy.timeout,
+                metrics.breaker.clone(),
+            ))
             // A place, or a bounded wait for one; nothing has been read so far.
             .layer(admission::layer(
                 policy.concurrency,
@@ -237,7 +241,11 @@ impl Parts<'_> {
             // Counts openings.
             .layer(rate::layer(self.rate.clone()))
             // Counts openings that failed.
-            .layer(breaker::layer(policy.breaker, metrics.breaker.clone()))
+            .layer(breaker::layer(
+                policy.breaker,
+                policy.timeout,
+                metrics.breaker.clone(),
+            ))
             // A place on the route and one in the process, both held until the body ends.
             .layer(admission::stream_layer(
                 policy.concurrency,

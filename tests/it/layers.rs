@@ -269,6 +269,61 @@ async fn a_slow_body_is_answered_on_time() {
 }
 
 #[tokio::test]
+async fn slow_and_impatient_clients_get_their_own_answer_and_leave_the_breaker_closed() {
+    let nats = Nats::start().await;
+    let yaml = "
+routes:
+  - name: open
+    match: { method: POST, path: /open }
+    publish: { subject: open }
+    params: [timeout]
+    breaker: { failures: 5, window: 60s, open_for: 60s }
+  - name: ask
+    match: { method: POST, path: /ask }
+    request: { subject: silent }
+    params: [timeout]
+    breaker: { failures: 5, window: 60s, open_for: 60s }
+";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let silent = nats.client().await;
+    let _listening = silent.subscribe("silent").await.unwrap();
+    round_trip(&silent).await;
+    let mut slow = JoinSet::new();
+    for _ in 0..5 {
+        let mut raw = bridge.raw().await;
+        slow.spawn(async move {
+            let start = Instant::now();
+            raw.send(
+                "POST /open?timeout=500ms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30\r\n\r\n",
+            )
+            .await;
+            let dribble = async {
+                for _ in 0..30 {
+                    raw.send("x").await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            // Whoever is answered early does not read that before it has sent all: half of it is enough.
+            let _ = tokio::time::timeout(Duration::from_millis(750), dribble).await;
+            let answer = raw.response().await.unwrap();
+            (answer.status, answer.code(), start.elapsed())
+        });
+    }
+    while let Some(answer) = slow.join_next().await {
+        let (status, code, took) = answer.unwrap();
+        assert_eq!((status, code.as_deref()), (408, Some("body-timeout")));
+        assert!(took >= Duration::from_millis(450), "{took:?}");
+    }
+    for _ in 0..5 {
+        let hasty = bridge.post("/ask?timeout=50ms").send().await;
+        hasty.expect_problem(504, "reply-timeout");
+    }
+    bridge.post("/open").body("x").send().await.expect(204);
+    let hasty = bridge.post("/ask?timeout=50ms").send().await;
+    hasty.expect_problem(504, "reply-timeout");
+}
+
+#[tokio::test]
 async fn a_client_that_sends_all_before_it_reads_still_reads_the_refusal() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;

@@ -20,9 +20,19 @@ fn chunks(chunks: usize, size: usize) -> Body {
     ))
 }
 
+fn request(body: Body) -> Request {
+    with_deadline(body, Duration::from_secs(60))
+}
+
+fn with_deadline(body: Body, timeout: Duration) -> Request {
+    let mut request = Request::new(body);
+    request.extensions_mut().insert(Deadline::after(timeout));
+    request
+}
+
 async fn taken(rules: &Rules, body: Body) -> Result<usize, Code> {
     let (request, _room) = rules
-        .admit(Request::new(body))
+        .admit(request(body))
         .map_err(|problem| problem.code())?;
     let bytes = collect(request.into_body()).await;
     bytes
@@ -49,9 +59,7 @@ async fn the_limit_holds_for_declared_and_for_streamed_lengths() {
 #[tokio::test]
 async fn the_budget_is_drawn_before_and_while_reading() {
     let rules = rules(WHOLE, SizeLimit::Unlimited, 100 << 10);
-    let (held, room) = rules
-        .admit(Request::new(Body::from(vec![0; 50 << 10])))
-        .unwrap();
+    let (held, room) = rules.admit(request(Body::from(vec![0; 50 << 10]))).unwrap();
     drop(held);
     assert_eq!(
         taken(&rules, Body::from(vec![0; 51 << 10])).await,
@@ -94,4 +102,24 @@ async fn a_slow_body_ends_in_time_and_a_stream_only_when_it_is_silent() {
     let hasty = Intake::Streamed(Duration::from_secs(9));
     let hasty = rules(hasty, SizeLimit::Unlimited, WINDOW);
     assert_eq!(taken(&hasty, dribble()).await, Err(Code::BodyTimeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_body_has_the_requests_deadline_and_is_late_from_half_of_it_on() {
+    let after = |wait: u64| {
+        Body::from_stream(stream::once(async move {
+            tokio::time::sleep(Duration::from_secs(wait)).await;
+            Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+        }))
+    };
+    let whole = rules(WHOLE, SizeLimit::Auto, 1 << 20);
+    for (wait, came, late) in [(1, true, false), (3, true, true), (5, false, false)] {
+        let start = Instant::now();
+        let request = with_deadline(after(wait), Duration::from_secs(4));
+        let (request, room) = whole.admit(request).unwrap();
+        let body = collect(request.into_body()).await;
+        assert_eq!(body.is_ok(), came, "{wait}");
+        assert_eq!(room.is_late(), late, "{wait}");
+        assert_eq!(start.elapsed(), Duration::from_secs(wait.min(4)));
+    }
 }

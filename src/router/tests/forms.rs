@@ -32,7 +32,8 @@ async fn a_body_is_limited_timed_and_paid_for() {
         code(send(&router, post(silent)).await).await,
         "body-timeout"
     );
-    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    // The request's own timeout, which ends before the one for bodies.
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
     let encoded = Request::post("/").header("content-encoding", "gzip");
     let refused = send(&router, encoded.body("x".into()).unwrap()).await;
     assert_eq!(refused.headers()[header::ACCEPT_ENCODING], "identity");
