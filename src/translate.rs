@@ -15,4 +15,4 @@ pub mod sse;
 mod traceparent;
 
 pub use json::{JsonText, embeddable as is_embeddable_json};
-pub use traceparent::{is_traceparent, trace_ids};
+pub use traceparent::{ClientContext, ContextHeader, is_traceparent, trace_ids};

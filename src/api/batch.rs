@@ -26,6 +26,7 @@ use crate::config::{self, Confirm, SizeLimit};
 use crate::layers::deadline::Deadline;
 use crate::nats::{Failure, Nats};
 use crate::problem::{Code, Doing, Problem};
+use crate::translate::ClientContext;
 use source::Source;
 use upload::Upload;
 
@@ -46,6 +47,7 @@ pub struct Batch {
     confirm: Confirm,
     line_limit: SizeLimit,
     jetstream: Api,
+    context: ClientContext,
 }
 
 impl Batch {
@@ -56,6 +58,7 @@ impl Batch {
         publish: &config::Publish,
         form: Form,
         nats: &Arc<Nats>,
+        context: ClientContext,
     ) -> Arc<Self> {
         let session = Session::new(nats, &publish.subjects, settings.when_disconnected);
         let params: &[&str] = match form {
@@ -68,6 +71,7 @@ impl Batch {
             confirm: publish.confirm,
             line_limit: settings.line_limit,
             jetstream: Api::new(nats),
+            context,
         })
     }
 
@@ -83,7 +87,12 @@ impl Batch {
             Form::Ndjson => None,
         };
         let headers = self.recipe.headers(head, captures, query)?;
-        Ok(Source::new(subject, headers, self.line_bytes_max()))
+        Ok(Source::new(
+            subject,
+            headers,
+            self.line_bytes_max(),
+            self.context,
+        ))
     }
 
     fn line_bytes_max(&self) -> usize {

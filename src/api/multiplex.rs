@@ -23,6 +23,7 @@ use super::subscribe::Defaults;
 use super::websocket::Upgrade;
 use crate::layers::memory::Budget;
 use crate::problem::Problem;
+use crate::telemetry::traces::Tracer;
 
 pub use operations::{Publishing, Requesting};
 
@@ -52,6 +53,8 @@ pub struct Multiplex {
     pub bodies: Arc<Budget>,
     /// What all streams have in common.
     pub lifetimes: Lifetimes,
+    /// What decides which publishes and requests are traced, and which contexts go on.
+    pub tracer: Option<Tracer>,
 }
 
 /// The handler.

@@ -19,7 +19,7 @@ use crate::nats::{self, Nats};
 use crate::router::{Built, Routes, Shared};
 use crate::server::{Limits, Slots, Timers};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::Traces;
+use crate::telemetry::traces::{Tracer, Traces};
 
 /// The parts.
 #[derive(Debug)]
@@ -83,10 +83,10 @@ impl Parts {
             hosts: Hosts::new(&config.listen.hosts),
             origins: Origins::new(&config.cors),
             access_log: config.telemetry.log.access,
-            tracer: self
-                .traces
-                .as_ref()
-                .map(|traces| traces.tracer(&config.telemetry.traces)),
+            tracer: match &self.traces {
+                Some(traces) => Some(traces.tracer(&config.telemetry.traces)),
+                None => Tracer::without_collector(&config.telemetry.traces),
+            },
             rates: self.rates.clone(),
             streams: Arc::clone(&self.streams),
             bodies: Arc::clone(&self.bodies),

@@ -87,7 +87,8 @@ impl Default for Traces {
     }
 }
 
-/// What a caller's `traceparent` means. A damaged one is dropped in any case.
+/// What a caller's `traceparent` means. A damaged one is dropped in any case. Other than with `inherit`,
+/// nothing of a caller's `traceparent`, `tracestate` and `baggage` goes on, whether traces are sent or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {

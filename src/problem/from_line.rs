@@ -25,6 +25,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::translate::ClientContext;
     use crate::translate::batch_line::decode;
 
     #[test]
@@ -41,7 +42,12 @@ mod tests {
                 "header-not-allowed",
             ),
         ] {
-            let error = decode(&Bytes::from_static(line.as_bytes()), None).unwrap_err();
+            let error = decode(
+                &Bytes::from_static(line.as_bytes()),
+                None,
+                ClientContext::Kept,
+            )
+            .unwrap_err();
             assert_eq!(Problem::from(error).code().as_str(), code, "{line}");
         }
     }

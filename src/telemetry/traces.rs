@@ -19,13 +19,13 @@ use tokio::time::Instant;
 
 use crate::config::{self, Trust};
 use crate::telemetry::metrics::TraceCounters;
-use crate::translate::{is_traceparent, trace_ids};
+use crate::translate::headers::{forget_context, forget_trace, traceparent_of};
+use crate::translate::{ClientContext, trace_ids};
 use export::{Exporter, Sending};
 pub use opentelemetry::trace::SpanKind;
 pub use span::{Origin, Span};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// How long sending what waits may hold up the end.
 const ENDING: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ impl Traces {
     #[must_use]
     pub fn tracer(&self, settings: &config::Traces) -> Tracer {
         Tracer {
-            exporter: self.0.exporter(),
+            exporter: Some(self.0.exporter()),
             trust: settings.trust,
             sample: settings.sample,
         }
@@ -62,7 +62,8 @@ impl Traces {
 /// Decides which requests are traced.
 #[derive(Clone, Debug)]
 pub struct Tracer {
-    exporter: Exporter,
+    /// None where nobody takes traces; then only what is not trusted is forgotten.
+    exporter: Option<Exporter>,
     trust: Trust,
     sample: f64,
 }
@@ -87,11 +88,10 @@ struct Caller {
 
 impl Caller {
     fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut values = headers.get_all(TRACEPARENT).iter();
-        let value = values.next()?.to_str().ok()?;
-        if values.next().is_some() || !is_traceparent(value) {
-            return None;
-        }
+        Self::read(traceparent_of(headers)?)
+    }
+
+    fn read(value: &str) -> Option<Self> {
         let (trace, span) = trace_ids(value)?;
         let flags = u8::from_str_radix(value.get(53..55)?, 16).ok()?;
         Some(Self {
@@ -102,18 +102,40 @@ impl Caller {
     }
 }
 
+/// What becomes of a trace context that a client writes into a body or a frame.
+#[must_use]
+pub fn client_context(tracer: Option<&Tracer>) -> ClientContext {
+    match tracer.map(|tracer| tracer.trust) {
+        None | Some(Trust::Inherit) => ClientContext::Kept,
+        Some(Trust::Link | Trust::Ignore) => ClientContext::Dropped,
+    }
+}
+
 impl Tracer {
+    /// One for when nobody takes traces: there is something to do only where callers are not trusted.
+    #[must_use]
+    pub fn without_collector(settings: &config::Traces) -> Option<Self> {
+        (settings.trust != Trust::Inherit).then_some(Self {
+            exporter: None,
+            trust: settings.trust,
+            sample: 0.0,
+        })
+    }
+
     /// Decides, and allocates nothing unless the request is recorded.
     #[must_use]
     pub fn decide(&self, headers: &HeaderMap) -> Decision {
+        let Some(exporter) = &self.exporter else {
+            return Decision::Forget;
+        };
         let caller = Caller::of(headers);
         match (self.trust, caller) {
             (Trust::Inherit, Some(caller)) if caller.is_sampled => {
-                self.record(caller.trace, caller.span, None)
+                record(exporter, caller.trace, caller.span, None)
             }
             (Trust::Inherit, Some(_)) => Decision::Forward,
             (_, caller) if self.is_chosen() => {
-                self.root(caller.filter(|_| self.trust == Trust::Link))
+                root(exporter, caller.filter(|_| self.trust == Trust::Link))
             }
             (Trust::Inherit, None) => Decision::Forward,
             (Trust::Link | Trust::Ignore, _) => Decision::Forget,
@@ -124,27 +146,30 @@ impl Tracer {
         rand::random::<f64>() < self.sample
     }
 
-    fn root(&self, linked: Option<Caller>) -> Decision {
-        let trace = TraceId::from_bytes(rand::random::<[u8; 16]>());
-        self.record(trace, SpanId::INVALID, linked)
-    }
-
-    fn record(&self, trace: TraceId, parent: SpanId, linked: Option<Caller>) -> Decision {
-        let link = linked.map(|caller| span::sampled(caller.trace, caller.span, true));
-        Decision::Record(Box::new(Origin {
-            trace,
-            parent,
-            is_remote: parent != SpanId::INVALID,
-            link,
-            exporter: self.exporter.clone(),
-        }))
-    }
-
-    /// Takes away what is not passed on when a new trace begins or the caller is not trusted.
+    /// Takes away what is not passed on when a new trace begins or the caller is not trusted. Of a trusted
+    /// caller without a trace, `baggage` goes on: it is about the request.
     pub fn forget_caller(&self, headers: &mut HeaderMap) {
-        headers.remove(TRACEPARENT);
-        headers.remove(TRACESTATE);
+        match self.trust {
+            Trust::Inherit => forget_trace(headers),
+            Trust::Link | Trust::Ignore => forget_context(headers),
+        }
     }
+}
+
+fn root(exporter: &Exporter, linked: Option<Caller>) -> Decision {
+    let trace = TraceId::from_bytes(rand::random::<[u8; 16]>());
+    record(exporter, trace, SpanId::INVALID, linked)
+}
+
+fn record(exporter: &Exporter, trace: TraceId, parent: SpanId, linked: Option<Caller>) -> Decision {
+    let link = linked.map(|caller| span::sampled(caller.trace, caller.span, true));
+    Decision::Record(Box::new(Origin {
+        trace,
+        parent,
+        is_remote: parent != SpanId::INVALID,
+        link,
+        exporter: exporter.clone(),
+    }))
 }
 
 impl Origin {

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::headers::{HeaderError, JsonHeaders, set_message_id};
 use super::json::JsonText;
+use super::traceparent::ClientContext;
 use crate::subject::{Subject, SubjectError};
 
 /// How a client wrote the payload.
@@ -92,12 +93,17 @@ pub fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValu
     <&RawValue>::deserialize(from).map(Some)
 }
 
-/// Reads one line. `message_id_prefix` stands before its `msg_id`.
+/// Reads one line. `message_id_prefix` stands before its `msg_id`; `context` says what becomes of a trace
+/// context among its headers.
 ///
 /// # Errors
 ///
 /// Says which member is wrong, and how.
-pub fn decode(line: &Bytes, message_id_prefix: Option<&str>) -> Result<Message, LineError> {
+pub fn decode(
+    line: &Bytes,
+    message_id_prefix: Option<&str>,
+    context: ClientContext,
+) -> Result<Message, LineError> {
     // serde would take an array as a struct without names.
     if line.trim_ascii_start().first() != Some(&b'{') {
         return Err(LineError::Json("a line is one JSON object".to_owned()));
@@ -106,7 +112,7 @@ pub fn decode(line: &Bytes, message_id_prefix: Option<&str>) -> Result<Message, 
         serde_json::from_slice(line).map_err(|error| LineError::Json(error.to_string()))?;
     let subject = Subject::parse(&members.subject.0)?;
     let mut headers = match &members.headers {
-        Some(headers) => headers.to_nats()?,
+        Some(headers) => headers.to_nats(context)?,
         None => None,
     };
     if let Some(JsonText(id)) = &members.msg_id {

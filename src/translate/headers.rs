@@ -14,7 +14,7 @@ mod rules;
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use block::from_block;
-pub use inbound::{to_nats, to_nats_bound};
+pub use inbound::{forget_context, forget_trace, to_nats, to_nats_bound, traceparent_of};
 pub use json::JsonHeaders;
 pub use outbound::{TRUNCATED, to_http};
 pub use rules::Rules;
@@ -205,6 +205,11 @@ struct Mapped {
 }
 
 impl Mapped {
+    fn has(&self, name: &HeaderName) -> bool {
+        let headers = self.headers.as_ref();
+        headers.is_some_and(|headers| headers.get(name.clone()).is_some())
+    }
+
     fn push(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeaderError> {
         self.count += 1;
         self.bytes += line_len(&name, &value);

@@ -1,4 +1,49 @@
-//! The W3C `traceparent` header.
+//! The W3C trace context: `traceparent`, and what goes with it.
+
+/// A header of the trace context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextHeader {
+    /// `traceparent`.
+    Parent,
+    /// `tracestate`.
+    State,
+    /// `baggage`.
+    Baggage,
+}
+
+impl ContextHeader {
+    /// Which one a name stands for, in any case: nats-server and Go's clients do not write them in lower
+    /// case.
+    #[must_use]
+    pub const fn of(name: &str) -> Option<Self> {
+        match name.len() {
+            11 if name.eq_ignore_ascii_case("traceparent") => Some(Self::Parent),
+            10 if name.eq_ignore_ascii_case("tracestate") => Some(Self::State),
+            7 if name.eq_ignore_ascii_case("baggage") => Some(Self::Baggage),
+            _ => None,
+        }
+    }
+
+    /// Its name, as it is written to both sides.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Parent => "traceparent",
+            Self::State => "tracestate",
+            Self::Baggage => "baggage",
+        }
+    }
+}
+
+/// What becomes of a trace context that a client sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientContext {
+    /// It goes on.
+    #[default]
+    Kept,
+    /// It ends here, because clients are not trusted.
+    Dropped,
+}
 
 /// Whether a value is a whole `traceparent`: version, trace id, parent id, flags. A damaged one is
 /// not passed on, because every system behind it would have to find that out again.

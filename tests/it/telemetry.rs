@@ -3,6 +3,7 @@
 mod canary;
 mod logs;
 mod traces;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::path::Path;

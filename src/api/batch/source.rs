@@ -7,8 +7,8 @@ use crate::api::session::Session;
 use crate::nats::Outbound;
 use crate::problem::{Code, Problem};
 use crate::subject::Subject;
-use crate::translate::batch_line;
 use crate::translate::lines::{Line, Lines};
+use crate::translate::{ClientContext, batch_line};
 
 /// A message, and where it is sent to.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Source {
     subject: Option<Subject>,
     /// What every message has, unless its line says otherwise.
     headers: Option<HeaderMap>,
+    /// What becomes of a line's trace context.
+    context: ClientContext,
 }
 
 impl Source {
@@ -40,12 +42,14 @@ impl Source {
         subject: Option<Subject>,
         headers: Option<HeaderMap>,
         line_bytes_max: usize,
+        context: ClientContext,
     ) -> Self {
         Self {
             lines: Lines::new(line_bytes_max),
             line_bytes_max,
             subject,
             headers,
+            context,
         }
     }
 
@@ -99,7 +103,7 @@ impl Source {
                 message: message.with_headers(self.headers.clone()),
             });
         }
-        let line = batch_line::decode(&bytes, None)?;
+        let line = batch_line::decode(&bytes, None, self.context)?;
         session.permit_publish(&line.subject)?;
         let message = Outbound::new(line.subject.to_nats(), line.payload);
         Ok(Addressed {

@@ -15,10 +15,11 @@ use crate::config::Confirm;
 use crate::layers::memory::Drawn;
 use crate::problem::{Code, Problem};
 use crate::subject::Name;
+use crate::telemetry::traces;
 
 impl Connection {
     pub(super) async fn take(&mut self, frame: &Bytes) -> Result<(), Gone> {
-        let begun = match frame::read(frame) {
+        let begun = match frame::read(frame, traces::client_context(self.verb.tracer.as_ref())) {
             Ok(Op::Unsubscribe { id }) => match self.unsubscribe(&id) {
                 Ok(true) => return self.socket.send(answer::ok(&id)).await,
                 other => refused(Some(id), other.map(drop)),

@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use crate::config::Confirm;
 use crate::problem::{Code, Problem};
 use crate::subject::Name;
-use crate::translate::JsonText;
 use crate::translate::batch_line::{self, DataEncoding};
 use crate::translate::duration;
 use crate::translate::headers::{JsonHeaders, set_message_id};
+use crate::translate::{ClientContext, JsonText};
 
 /// The longest id, written as JSON: it comes back with every message.
 const ID_BYTES_MAX: usize = 128;
@@ -90,8 +90,8 @@ struct OnlyId<'a> {
     id: Option<&'a RawValue>,
 }
 
-/// Reads one frame.
-pub(super) fn read(frame: &Bytes) -> Result<Op, Refused> {
+/// Reads one frame. `context` says what becomes of a trace context among its headers.
+pub(super) fn read(frame: &Bytes, context: ClientContext) -> Result<Op, Refused> {
     let members: Members<'_> = match serde_json::from_slice(frame) {
         Ok(members) => members,
         Err(error) => {
@@ -106,7 +106,7 @@ pub(super) fn read(frame: &Bytes) -> Result<Op, Refused> {
     };
     let id = members.id.map(read_id).transpose();
     let id = id.map_err(|problem| Refused { id: None, problem })?;
-    let op = members.read(id.clone(), frame);
+    let op = members.read(id.clone(), frame, context);
     op.map_err(|problem| Refused { id, problem })
 }
 
@@ -128,7 +128,7 @@ fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
 }
 
 impl Members<'_> {
-    fn read(self, id: Option<Id>, frame: &Bytes) -> Result<Op, Problem> {
+    fn read(self, id: Option<Id>, frame: &Bytes, context: ClientContext) -> Result<Op, Problem> {
         let op = self.op.0.to_string();
         let needed = |id: Option<Id>| id.ok_or_else(|| invalid(format!("`{op}` needs an `id`")));
         match &*self.op.0 {
@@ -156,7 +156,7 @@ impl Members<'_> {
                     id,
                     confirm: self.confirm,
                     timeout: self.timeout()?,
-                    content: self.content(frame)?,
+                    content: self.content(frame, context)?,
                 })
             }
             "request" => {
@@ -164,7 +164,7 @@ impl Members<'_> {
                 Ok(Op::Request {
                     id: needed(id)?,
                     timeout: self.timeout()?,
-                    content: self.content(frame)?,
+                    content: self.content(frame, context)?,
                 })
             }
             _ => Err(invalid(
@@ -210,8 +210,9 @@ impl Members<'_> {
         Ok(timeout)
     }
 
-    fn content(&self, frame: &Bytes) -> Result<Content, Problem> {
-        let headers = self.headers.as_ref().map(JsonHeaders::to_nats).transpose();
+    fn content(&self, frame: &Bytes, context: ClientContext) -> Result<Content, Problem> {
+        let headers = self.headers.as_ref();
+        let headers = headers.map(|headers| headers.to_nats(context)).transpose();
         let mut headers = headers?.flatten();
         if let Some(id) = &self.msg_id {
             set_message_id(&mut headers, None, &id.0, "msg_id")?;
@@ -230,7 +231,10 @@ mod tests {
     use super::*;
 
     fn frame(json: &str) -> Result<Op, Refused> {
-        read(&Bytes::copy_from_slice(json.as_bytes()))
+        read(
+            &Bytes::copy_from_slice(json.as_bytes()),
+            ClientContext::Kept,
+        )
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::Context;
 use crate::api::{batch, publish, request};
 use crate::config::{self, Action};
 use crate::router::{Kind, Route, RouteConflict, Shared};
+use crate::telemetry::traces;
 
 /// Where one message is published.
 const PUBLISH: &str = "/v1/publish/{subject}";
@@ -25,18 +26,18 @@ fn built_in(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
     let api = &context.config.api;
     let mut routes = Vec::new();
     if api.batch.enabled {
-        routes.push(batch(context, "/v1/publish", batch::Form::Ndjson));
+        routes.push(batch(context, shared, "/v1/publish", batch::Form::Ndjson));
     }
     if api.publish.enabled {
         let publish = publish(context);
         routes.push(if api.batch.enabled {
-            let lines = batch(context, PUBLISH, batch::Form::Lines);
+            let lines = batch(context, shared, PUBLISH, batch::Form::Lines);
             publish.or_when(batch::is_split, lines)
         } else {
             publish
         });
     } else if api.batch.enabled {
-        routes.push(batch(context, PUBLISH, batch::Form::Lines));
+        routes.push(batch(context, shared, PUBLISH, batch::Form::Lines));
     }
     if api.request.enabled {
         routes.push(request(context, shared));
@@ -54,14 +55,20 @@ fn publish(context: &Context<'_>) -> Route {
         )
 }
 
-fn batch(context: &Context<'_>, path: &'static str, form: batch::Form) -> Route {
+fn batch(context: &Context<'_>, shared: &Shared, path: &'static str, form: batch::Form) -> Route {
     let api = &context.config.api;
     Route::new("batch", Method::POST, path, api.batch.policy())
         .kind(Kind::Upload(api.batch.idle_timeout))
         .describe(describe::batch())
         .handler(
             batch::handle,
-            batch::Batch::new(&api.batch, &api.publish, form, context.nats),
+            batch::Batch::new(
+                &api.batch,
+                &api.publish,
+                form,
+                context.nats,
+                traces::client_context(shared.tracer.as_ref()),
+            ),
         )
 }
 

@@ -81,6 +81,7 @@ fn multiplexed(context: &Context<'_>, shared: &Shared) -> Route {
         requesting: Requesting::new(&api.request, context.nats),
         bodies: Arc::clone(&shared.bodies),
         lifetimes: lifetimes(context),
+        tracer: shared.tracer.clone(),
     };
     let operation = json!({
         "summary": "Subscribe, publish and request over one WebSocket",

@@ -4,7 +4,11 @@ use super::*;
 use crate::translate::envelope::{Encoding, Envelope};
 
 fn read(line: &str) -> Result<Message, LineError> {
-    decode(&Bytes::copy_from_slice(line.as_bytes()), None)
+    decode(
+        &Bytes::copy_from_slice(line.as_bytes()),
+        None,
+        ClientContext::Kept,
+    )
 }
 
 fn payload_of(members: &str) -> Result<Bytes, LineError> {
@@ -54,7 +58,7 @@ fn data_that_does_not_fit_its_encoding_is_refused() {
 #[test]
 fn a_payload_is_a_slice_of_its_line_where_it_can_be() {
     let line = Bytes::from_static(br#"{"subject":"a","data":{"k":[1]}}"#);
-    let payload = decode(&line, None).unwrap().payload;
+    let payload = decode(&line, None, ClientContext::Kept).unwrap().payload;
     assert!(line.as_ptr_range().contains(&payload.as_ptr()));
 }
 
@@ -76,7 +80,14 @@ fn members_that_are_not_known_are_named() {
         assert!(matches!(error, LineError::Json(_)), "{line}");
         assert!(error.to_string().contains(word), "{line}: {error}");
     }
-    assert!(decode(&Bytes::from_static(b"{\"subject\":\"\xff\"}"), None).is_err());
+    assert!(
+        decode(
+            &Bytes::from_static(b"{\"subject\":\"\xff\"}"),
+            None,
+            ClientContext::Kept
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -91,7 +102,10 @@ fn subject_headers_and_message_id_are_checked() {
         assert!(matches!(read(line), Err(LineError::Header(_))), "{line}");
     }
     let line = Bytes::from_static(br#"{"subject":"a","headers":{"X-y":["1","2"]},"msg_id":"k"}"#);
-    let headers = decode(&line, Some("r:")).unwrap().headers.unwrap();
+    let headers = decode(&line, Some("r:"), ClientContext::Kept)
+        .unwrap()
+        .headers
+        .unwrap();
     assert_eq!(headers.get("Nats-Msg-Id").unwrap().as_str(), "r:k");
     assert_eq!(headers.get_all("X-y").count(), 2);
 }
@@ -114,7 +128,7 @@ proptest! {
             subject: "a.b", headers: Some(&headers), payload: &payload, encoding: Encoding::Auto, jetstream: None,
         };
         envelope.write(&mut line);
-        let message = decode(&line.into(), None).unwrap();
+        let message = decode(&line.into(), None, ClientContext::Kept).unwrap();
         prop_assert_eq!(message.headers.unwrap(), headers);
         // White space around a JSON value is not part of it.
         let same = message.payload == payload

@@ -9,12 +9,28 @@ use super::{
     HeaderError, Mapped, PREFIX, Rules, is_steering, nats_name, nats_value, parameter_for,
     set_message_id,
 };
-use crate::translate::is_traceparent;
+use crate::translate::{ContextHeader, is_traceparent};
 
 const CONTENT_TYPE: NatsName = NatsName::from_static("Content-Type");
 const TRACEPARENT: NatsName = NatsName::from_static("traceparent");
 const TRACESTATE: NatsName = NatsName::from_static("tracestate");
 const BAGGAGE: NatsName = NatsName::from_static("baggage");
+
+/// `traceparent`, `tracestate` and `baggage`, each under its plain and its prefixed name.
+static CONTEXT: [[HeaderName; 2]; 3] = [
+    [
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("natsh-traceparent"),
+    ],
+    [
+        HeaderName::from_static("tracestate"),
+        HeaderName::from_static("natsh-tracestate"),
+    ],
+    [
+        HeaderName::from_static("baggage"),
+        HeaderName::from_static("natsh-baggage"),
+    ],
+];
 
 /// The NATS headers for a request; `None`, without any allocation, where nothing is mapped.
 ///
@@ -56,6 +72,10 @@ fn map_one(
     let text = name.as_str();
     match text.as_bytes().first() {
         Some(b'n') if text.starts_with(PREFIX) => {
+            // The context has its place, under whatever name it comes.
+            if ContextHeader::of(&text[PREFIX.len()..]).is_some() {
+                return Ok(());
+            }
             let nats = train_case(&text[PREFIX.len()..]);
             return map_client(&nats, name, value, rules, mapped);
         }
@@ -130,30 +150,57 @@ fn is_form(content_type: &HeaderValue) -> bool {
 
 /// Without a whole `traceparent` a `tracestate` has no meaning.
 fn map_trace(http: &HeaderMap, rules: &Rules, mapped: &mut Mapped) -> Result<(), HeaderError> {
-    let mut parents = http.get_all("traceparent").iter();
-    let parent = match (parents.next(), parents.next()) {
-        (Some(one), None) => one.to_str().ok().filter(|text| is_traceparent(text)),
-        _ => None,
-    };
-    if let Some(parent) = parent.filter(|_| !rules.sets("traceparent")) {
+    let parent = traceparent_of(http).filter(|_| !rules.sets("traceparent"));
+    if let Some(parent) = parent {
         mapped.push(TRACEPARENT, nats_value("traceparent", parent)?)?;
-        push_all(http, "tracestate", &TRACESTATE, rules, mapped)?;
+        push_all(http, &CONTEXT[1], &TRACESTATE, rules, mapped)?;
     }
-    push_all(http, "baggage", &BAGGAGE, rules, mapped)
+    push_all(http, &CONTEXT[2], &BAGGAGE, rules, mapped)
 }
 
+/// The caller's `traceparent`: the only one of its name, and whole. `NatsH-Traceparent` is another way to
+/// write it.
+#[must_use]
+pub fn traceparent_of(http: &HeaderMap) -> Option<&str> {
+    CONTEXT[0].iter().find_map(|name| only_parent(http, name))
+}
+
+fn only_parent<'h>(http: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    let mut parents = http.get_all(name).iter();
+    let one = parents.next()?.to_str().ok()?;
+    (parents.next().is_none() && is_traceparent(one)).then_some(one)
+}
+
+/// Takes `traceparent` and `tracestate` out of a request, under every name they may come.
+pub fn forget_trace(http: &mut HeaderMap) {
+    for name in CONTEXT[..2].iter().flatten() {
+        http.remove(name);
+    }
+}
+
+/// Takes the whole trace context out of a request, under every name it may come.
+pub fn forget_context(http: &mut HeaderMap) {
+    for name in CONTEXT.iter().flatten() {
+        http.remove(name);
+    }
+}
+
+/// The values under the plain name, else those under the prefixed one.
 fn push_all(
     http: &HeaderMap,
-    name: &'static str,
+    names: &[HeaderName; 2],
     nats: &NatsName,
     rules: &Rules,
     mapped: &mut Mapped,
 ) -> Result<(), HeaderError> {
-    if rules.sets(name) {
+    let Some(name) = names.iter().find(|name| http.contains_key(*name)) else {
+        return Ok(());
+    };
+    if rules.sets(nats.as_ref()) {
         return Ok(());
     }
     for value in http.get_all(name) {
-        mapped.push(nats.clone(), value_of_http(name, value)?)?;
+        mapped.push(nats.clone(), value_of_http(name.as_str(), value)?)?;
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use async_nats::header::HeaderMap;
+use async_nats::header::{HeaderMap, HeaderName};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{HeaderError, Mapped, nats_name, nats_value};
-use crate::translate::{JsonText, is_traceparent};
+use crate::translate::{ClientContext, ContextHeader, JsonText, is_traceparent};
 
 /// An object of names with a string or an array of strings each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,19 +21,40 @@ impl JsonHeaders<'_> {
     /// # Errors
     ///
     /// When a header is not allowed, not valid, or there are too many.
-    pub fn to_nats(&self) -> Result<Option<HeaderMap>, HeaderError> {
+    pub fn to_nats(&self, context: ClientContext) -> Result<Option<HeaderMap>, HeaderError> {
         let mut mapped = Mapped::default();
         for (name, values) in &self.pairs {
+            if let Some(header) = ContextHeader::of(name) {
+                if context == ClientContext::Kept {
+                    push_context(&mut mapped, header, values)?;
+                }
+                continue;
+            }
             let nats = nats_name(name)?;
             for value in values {
-                if name == "traceparent" && !is_traceparent(value) {
-                    continue;
-                }
                 mapped.push(nats.clone(), nats_value(name, value)?)?;
             }
         }
         Ok(mapped.headers)
     }
+}
+
+/// Of several parents the first that is whole counts, in whatever case its name is.
+fn push_context(
+    mapped: &mut Mapped,
+    header: ContextHeader,
+    values: &[Cow<'_, str>],
+) -> Result<(), HeaderError> {
+    let name = header.as_str();
+    let nats = HeaderName::from_static(name);
+    for value in values {
+        let is_parent = header == ContextHeader::Parent;
+        if is_parent && (mapped.has(&nats) || !is_traceparent(value)) {
+            continue;
+        }
+        mapped.push(nats.clone(), nats_value(name, value)?)?;
+    }
+    Ok(())
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for JsonHeaders<'a> {
@@ -97,7 +118,29 @@ mod tests {
     fn nats(json: &str) -> Result<Option<HeaderMap>, HeaderError> {
         serde_json::from_str::<JsonHeaders<'_>>(json)
             .unwrap()
-            .to_nats()
+            .to_nats(ClientContext::Kept)
+    }
+
+    #[test]
+    fn a_trace_context_is_one_in_any_case_and_only_where_clients_are_trusted() {
+        let parent = |span: &str| format!("00-0af7651916cd43dd8448eb211c80319c-{span}-01");
+        let (one, other) = (parent("b7ad6b7169203331"), parent("00f067aa0ba902b7"));
+        let json = format!(
+            r#"{{"TraceParent":["damaged","{one}"],"traceparent":"{other}","TRACESTATE":"a=1","Baggage":"b=2","A":"1"}}"#
+        );
+        let headers = nats(&json).unwrap().unwrap();
+        let parents: Vec<_> = headers
+            .get_all("traceparent")
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(parents, [one]);
+        assert_eq!(headers.get("tracestate").unwrap().as_str(), "a=1");
+        assert_eq!(headers.get("baggage").unwrap().as_str(), "b=2");
+        assert_eq!(headers.len(), 4);
+        let members: JsonHeaders<'_> = serde_json::from_str(&json).unwrap();
+        let headers = members.to_nats(ClientContext::Dropped).unwrap().unwrap();
+        assert_eq!(headers.len(), 1);
+        assert!(headers.get("A").is_some());
     }
 
     #[test]

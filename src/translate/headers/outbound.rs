@@ -6,7 +6,7 @@ use async_nats::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{HEADERS_BYTES_MAX, HEADERS_MAX, PREFIX, Rules, starts_with_ignore_case};
-use crate::translate::is_traceparent;
+use crate::translate::{ContextHeader, is_traceparent};
 
 /// Says that headers were left out.
 pub const TRUNCATED: HeaderName = HeaderName::from_static("natsh-truncated");
@@ -25,7 +25,15 @@ pub fn to_http(nats: &NatsHeaders, http: &mut HeaderMap, rules: &Rules) {
         let Some((name, form)) = http_name(nats_name, rules) else {
             continue;
         };
+        // Written in two ways it is one context all the same, and the first counts.
+        let is_context = matches!(form, Form::First | Form::Context);
+        if is_context && http.contains_key(&name) {
+            continue;
+        }
         for value in values {
+            if matches!(form, Form::First) && http.contains_key(&name) {
+                break;
+            }
             let Some(http_value) = http_value(&name, value) else {
                 continue;
             };
@@ -38,7 +46,9 @@ pub fn to_http(nats: &NatsHeaders, http: &mut HeaderMap, rules: &Rules) {
             bytes += length;
             match form {
                 Form::Single => drop(http.insert(name.clone(), http_value)),
-                Form::List => drop(http.append(name.clone(), http_value)),
+                Form::List | Form::First | Form::Context => {
+                    http.append(name.clone(), http_value);
+                }
             }
         }
     }
@@ -47,6 +57,10 @@ pub fn to_http(nats: &NatsHeaders, http: &mut HeaderMap, rules: &Rules) {
 enum Form {
     Single,
     List,
+    /// A `traceparent`: the first that is whole.
+    First,
+    /// What goes with it.
+    Context,
 }
 
 fn http_name(nats: &NatsName, rules: &Rules) -> Option<(HeaderName, Form)> {
@@ -57,7 +71,15 @@ fn http_name(nats: &NatsName, rules: &Rules) -> Option<(HeaderName, Form)> {
     if is_never_returned(text) || text.eq_ignore_ascii_case("truncated") {
         return None;
     }
-    if is_same_both_ways(text) {
+    // Go's clients write `Traceparent`.
+    if let Some(header) = ContextHeader::of(text) {
+        let form = match header {
+            ContextHeader::Parent => Form::First,
+            ContextHeader::State | ContextHeader::Baggage => Form::Context,
+        };
+        return Some((HeaderName::from_static(header.as_str()), form));
+    }
+    if text.starts_with("ce-") {
         return Some((text.parse().ok()?, Form::List));
     }
     let listed = rules
@@ -78,10 +100,6 @@ fn http_value(name: &HeaderName, value: &NatsValue) -> Option<HeaderValue> {
     HeaderValue::from_str(value.as_str())
         .or_else(|_| HeaderValue::from_bytes(value.as_str().as_bytes()))
         .ok()
-}
-
-fn is_same_both_ways(name: &str) -> bool {
-    name.starts_with("ce-") || matches!(name, "traceparent" | "tracestate" | "baggage")
 }
 
 /// Hop-by-hop, cookie and CORS headers.
@@ -150,6 +168,29 @@ mod tests {
         assert_eq!(headers["x-cache"], "hit");
         assert_eq!(headers["natsh-nats-service-error"], "no");
         assert_eq!(headers.len(), 7);
+    }
+
+    #[test]
+    fn a_trace_context_comes_back_in_whatever_case_it_was_written() {
+        let parent = |span: &str| format!("00-0af7651916cd43dd8448eb211c80319c-{span}-01");
+        let (one, other) = (parent("b7ad6b7169203331"), parent("00f067aa0ba902b7"));
+        let headers = http(
+            &[
+                ("Traceparent", "damaged"),
+                ("TraceParent", &one),
+                ("traceparent", &other),
+                ("Tracestate", "a=1"),
+                ("Tracestate", "b=2"),
+                ("tracestate", "c=3"),
+                ("Baggage", "d=4"),
+            ],
+            &Rules::default(),
+        );
+        let all = |name: &str| headers.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(all("traceparent"), [&one]);
+        assert_eq!(all("tracestate"), ["a=1", "b=2"]);
+        assert_eq!(all("baggage"), ["d=4"]);
+        assert_eq!(headers.len(), 4, "{headers:?}");
     }
 
     #[test]
