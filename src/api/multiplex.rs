@@ -6,8 +6,10 @@
 
 mod answer;
 mod begin;
+mod caller;
 mod connection;
 mod frame;
+mod limits;
 mod operations;
 
 use std::sync::Arc;
@@ -23,8 +25,10 @@ use super::subscribe::Defaults;
 use super::websocket::Upgrade;
 use crate::layers::memory::Budget;
 use crate::problem::Problem;
+use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::traces::Tracer;
 
+pub use limits::Limits;
 pub use operations::{Publishing, Requesting};
 
 /// The name of the subprotocol.
@@ -37,7 +41,7 @@ pub const OPERATIONS_MAX: usize = 256;
 const FRAME_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// The verb.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Multiplex {
     /// What subscriptions may reach.
     pub session: Session,
@@ -51,6 +55,8 @@ pub struct Multiplex {
     pub requesting: Option<Arc<Requesting>>,
     /// What frames in flight are drawn from, as the bodies of requests are.
     pub bodies: Arc<Budget>,
+    /// Where problems in frames are counted.
+    pub problems: Arc<RouteMetrics>,
     /// What all streams have in common.
     pub lifetimes: Lifetimes,
     /// What decides which publishes and requests are traced, and which contexts go on.
@@ -67,11 +73,12 @@ pub async fn handle(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(query.as_deref(), &Params::built_in(&["timeout"]))?;
+    let caller = caller::Caller::of(&request, &verb);
     let (mut parts, _body) = request.into_parts();
     let upgrade = Upgrade::of(&mut parts).await?.protocol(PROTOCOL);
     let frame_max = verb.session.nats().max_payload() + FRAME_OVERHEAD_BYTES;
     let lifetimes = verb.lifetimes.clone();
     Ok(upgrade.accept(frame_max, &lifetimes, move |socket| {
-        connection::serve(socket, verb)
+        connection::serve(socket, verb, caller)
     }))
 }

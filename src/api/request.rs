@@ -87,14 +87,14 @@ impl Requester {
         let drawn = self
             .bodies
             .draw(reply.payload.len() as u64)
-            .ok_or_else(no_room)?;
+            .ok_or_else(no_room_for_reply)?;
         let body = answer::paid(reply.payload, drawn);
         Ok(answer::payload(body, headers, rules))
     }
 }
 
 /// The service has done its work by then, so another attempt is not the same as this one.
-fn no_room() -> Problem {
+pub(super) fn no_room_for_reply() -> Problem {
     Problem::new(Code::Overloaded)
         .detail("the reply came, but the bodies held at once have reached `memory.bodies`")
         .outcome(Outcome::Unknown)

@@ -68,7 +68,7 @@ pub struct Api {
     #[serde(with = "Switch::<Request>")]
     #[schemars(with = "Switch<Request>")]
     pub request: Request,
-    /// `GET /v1/subscribe/{subject}` and the multiplexed WebSocket `GET /v1/ws`.
+    /// `GET /v1/subscribe/{subject}` and the multiplexed WebSocket `GET /v1/ws`. What publishes and requests on `GET /v1/ws` may do is set by `api.publish` and `api.request`, which count them in their `body_limit`, `rate` and `concurrency`; only a `breaker` does not see them.
     #[serde(with = "Switch::<Subscribe>")]
     #[schemars(with = "Switch<Subscribe>")]
     pub subscribe: Subscribe,

@@ -76,6 +76,16 @@ impl<N: Handle> Handle for Recorded<N> {
     }
 }
 
+/// Counts a problem that is no answer of its own, such as one in a WebSocket's frame.
+pub fn count(metrics: &RouteMetrics, problem: &Problem) {
+    inc(metrics, problem.code(), problem.failed_by());
+}
+
+fn inc(metrics: &RouteMetrics, code: Code, source: Source) {
+    let slot = code as usize * 4 + source as usize;
+    metrics.problem(slot, code.as_str(), source.as_str());
+}
+
 /// A request in flight. Dropped unanswered when its client went away.
 struct Flight {
     recorder: Arc<Recorder>,
@@ -137,8 +147,7 @@ impl Flight {
         let took = self.started.elapsed();
         metrics.answered(answered.status.as_u16(), took, self.trace.take());
         if let Some((code, source)) = answered.problem {
-            let slot = code as usize * 4 + source as usize;
-            metrics.problem(slot, code.as_str(), source.as_str());
+            inc(metrics, code, source);
         }
         self.answered = Some(answered);
     }

@@ -73,9 +73,9 @@ struct StreamHold {
     _count: GaugeGuard,
 }
 
-/// The places of one route.
+/// The places of one route, which another way to the same endpoint may share.
 #[derive(Debug)]
-struct Places {
+pub struct Places {
     running: Arc<Semaphore>,
     waiting: AtomicUsize,
     limits: Concurrency,
@@ -83,7 +83,9 @@ struct Places {
 }
 
 impl Places {
-    fn new(limits: Concurrency, gauge: Gauge) -> Self {
+    /// So many, none taken; the gauge shows how many wait for one.
+    #[must_use]
+    pub fn new(limits: Concurrency, gauge: Gauge) -> Self {
         let running = Semaphore::new(limits.limit.min(Semaphore::MAX_PERMITS));
         Self {
             running: Arc::new(running),
@@ -93,7 +95,11 @@ impl Places {
         }
     }
 
-    async fn enter(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Problem> {
+    /// A place, as soon as there is one.
+    ///
+    /// # Errors
+    /// When too many wait already, or the deadline has come.
+    pub async fn enter(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Problem> {
         if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
             return Ok(permit);
         }
@@ -103,10 +109,14 @@ impl Places {
         let acquire = Arc::clone(&self.running).acquire_owned();
         match timeout_at(deadline, acquire).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => {
-                Err(self.shed("the route was at its concurrency limit until the deadline"))
-            }
+            Ok(Err(_)) | Err(_) => Err(self.waited_in_vain()),
         }
+    }
+
+    /// What somebody is told for whom there was no place until the deadline.
+    #[must_use]
+    pub fn waited_in_vain(&self) -> Problem {
+        self.shed("the route was at its concurrency limit until the deadline")
     }
 
     fn shed(&self, why: &'static str) -> Problem {
@@ -139,13 +149,10 @@ impl Drop for Waiting<'_> {
 }
 
 /// The layer of the unary stack.
-pub fn layer<N: Handle>(
-    limits: Concurrency,
-    waiting: Gauge,
-) -> impl Layer<N, Service = Admission<N>> {
+pub fn layer<N: Handle>(places: Arc<Places>) -> impl Layer<N, Service = Admission<N>> {
     tower::layer::layer_fn(move |next| Admission {
         next,
-        places: Places::new(limits, waiting.clone()),
+        places: Arc::clone(&places),
     })
 }
 
@@ -153,7 +160,7 @@ pub fn layer<N: Handle>(
 #[derive(Debug)]
 pub struct Admission<N> {
     next: N,
-    places: Places,
+    places: Arc<Places>,
 }
 
 impl<N: Handle> Handle for Admission<N> {

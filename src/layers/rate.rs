@@ -63,6 +63,14 @@ impl Limits {
     }
 }
 
+/// Whose requests they are, by the route's rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(u64);
+
+fn refused(after: Duration) -> Problem {
+    Problem::new(Code::RateLimited).retry_after(after)
+}
+
 /// The limit of one route.
 #[derive(Debug)]
 pub struct RateLimit {
@@ -101,26 +109,36 @@ impl RateLimit {
         }
     }
 
-    fn key_of(&self, request: &Request) -> u64 {
+    /// Whose request it is.
+    #[must_use]
+    pub fn key_of(&self, request: &Request) -> Key {
         let key: Cow<'_, [u8]> = match &self.key {
-            RateKey::Route => return SHARED,
+            RateKey::Route => return Key(SHARED),
             RateKey::ClientIp => match request.extensions().get::<Peer>().and_then(Peer::ip) {
                 Some(IpAddr::V4(ip)) => Cow::Owned(ip.octets().to_vec()),
                 // Whoever has one IPv6 address has a /64 of them.
                 Some(IpAddr::V6(ip)) => Cow::Owned(ip.octets()[..8].to_vec()),
-                None => return SHARED,
+                None => return Key(SHARED),
             },
             RateKey::Header(name) => match request.headers().get(name) {
                 Some(value) => Cow::Borrowed(value.as_bytes()),
-                None => return SHARED,
+                None => return Key(SHARED),
             },
         };
-        SHARED + 1 + self.hasher.hash_one(key) % self.count
+        Key(SHARED + 1 + self.hasher.hash_one(key) % self.count)
+    }
+
+    /// One more request of somebody.
+    ///
+    /// # Errors
+    /// When they have had theirs.
+    pub fn take(&self, key: Key) -> Result<u32, Problem> {
+        self.check(key).map_err(refused)
     }
 
     /// The remaining requests, or the time after which there is one again.
-    fn check(&self, request: &Request) -> Result<u32, Duration> {
-        match self.buckets.check_key(&self.key_of(request)) {
+    fn check(&self, key: Key) -> Result<u32, Duration> {
+        match self.buckets.check_key(&key.0) {
             Ok(snapshot) => Ok(snapshot.remaining_burst_capacity()),
             Err(refused) => Err(refused.wait_time_from(self.clock.now())),
         }
@@ -157,15 +175,14 @@ impl<N: Handle> Handle for RateLimited<N> {
         let Some(limit) = &self.limit else {
             return self.next.handle(request).await;
         };
-        match limit.check(&request) {
+        match limit.check(limit.key_of(&request)) {
             Ok(remaining) => {
                 let mut response = self.next.handle(request).await;
                 limit.announce(&mut response, remaining, Duration::ZERO);
                 response
             }
             Err(after) => {
-                let problem = Problem::new(Code::RateLimited).retry_after(after);
-                let mut response = problem.into_response();
+                let mut response = refused(after).into_response();
                 limit.announce(&mut response, 0, after);
                 response
             }
@@ -191,6 +208,10 @@ mod tests {
         RateLimit::with_buckets(&rate, buckets)
     }
 
+    fn check(limit: &RateLimit, request: &Request) -> Result<u32, Duration> {
+        limit.check(limit.key_of(request))
+    }
+
     fn from(ip: &str, tenant: &str) -> Request {
         let mut request = Request::builder()
             .header("x-tenant", tenant)
@@ -207,9 +228,9 @@ mod tests {
     #[test]
     fn the_burst_is_taken_and_then_the_wait_is_said() {
         let limit = limit("1/h", 2, "route", 10);
-        assert_eq!(limit.check(&from("10.0.0.1", "a")), Ok(1));
-        assert_eq!(limit.check(&from("10.0.0.2", "b")), Ok(0));
-        let wait = limit.check(&from("10.0.0.3", "c")).unwrap_err();
+        assert_eq!(check(&limit, &from("10.0.0.1", "a")), Ok(1));
+        assert_eq!(check(&limit, &from("10.0.0.2", "b")), Ok(0));
+        let wait = check(&limit, &from("10.0.0.3", "c")).unwrap_err();
         assert!(wait > Duration::from_secs(3500) && wait <= Duration::from_secs(3600));
     }
 
@@ -225,7 +246,7 @@ mod tests {
             ("2001:db8::2", false),
             ("2001:db8:0:1::2", true),
         ] {
-            assert_eq!(limit.check(&from(ip, "a")).is_ok(), fine, "{ip}");
+            assert_eq!(check(&limit, &from(ip, "a")).is_ok(), fine, "{ip}");
         }
     }
 
@@ -238,14 +259,14 @@ mod tests {
         };
         let (limits, request) = (Limits::default(), from("10.0.0.1", "a"));
         let before = limits.of("POST a", &rate("1/h"));
-        assert!(before.check(&request).is_ok());
+        assert!(check(&before, &request).is_ok());
         let after = limits.of("POST a", &rate("1/h"));
-        assert!(after.check(&request).is_err());
+        assert!(check(&after, &request).is_err());
         for other in [
             limits.of("POST a", &rate("2/h")),
             limits.of("POST b", &rate("1/h")),
         ] {
-            assert!(other.check(&request).is_ok());
+            assert!(check(&other, &request).is_ok());
         }
         drop((before, after));
         let _kept = limits.of("POST c", &rate("1/h"));
@@ -256,16 +277,16 @@ mod tests {
     fn strangers_take_nothing_from_a_known_key_and_hold_no_more_memory() {
         let limit = limit("1/h", 2, "header:x-tenant", 8);
         let known = from("10.0.0.1", "known");
-        assert_eq!(limit.check(&known), Ok(1));
+        assert_eq!(check(&limit, &known), Ok(1));
         let own = limit.key_of(&known);
         for stranger in 0..1000 {
             let stranger = from("10.0.0.1", &stranger.to_string());
             if limit.key_of(&stranger) != own {
-                let _ = limit.check(&stranger);
+                let _ = check(&limit, &stranger);
             }
         }
         assert!(limit.buckets.len() <= 8);
-        assert_eq!(limit.check(&known), Ok(0));
-        assert!(limit.check(&known).is_err());
+        assert_eq!(check(&limit, &known), Ok(0));
+        assert!(check(&limit, &known).is_err());
     }
 }

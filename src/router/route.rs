@@ -1,6 +1,7 @@
 //! A route as its verb describes it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -9,6 +10,7 @@ use http::Method;
 use serde_json::Value;
 
 use crate::config::Policy;
+use crate::layers::admission::Places;
 use crate::layers::{Answer, Verb};
 
 /// What timeouts and permits mean on a route.
@@ -35,6 +37,8 @@ pub struct Route {
     pub(crate) head: bool,
     pub(crate) operation: Value,
     pub(crate) verb: Verb,
+    /// Places it shares with another way to the same endpoint; else it has its own.
+    pub(crate) places: Option<Arc<Places>>,
     pub(crate) alternative: Option<Alternative>,
 }
 
@@ -70,6 +74,7 @@ impl Route {
                 head: false,
                 operation: Value::Null,
                 verb: Verb::of_fn(|_| Box::pin(std::future::pending())),
+                places: None,
                 alternative: None,
             },
         }
@@ -95,6 +100,13 @@ impl Unhandled {
     #[must_use]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.route.kind = kind;
+        self
+    }
+
+    /// Shares its places.
+    #[must_use]
+    pub fn places(mut self, places: &Arc<Places>) -> Self {
+        self.route.places = Some(Arc::clone(places));
         self
     }
 

@@ -10,7 +10,7 @@ use tower::ServiceBuilder;
 
 use super::route::{Kind, Route};
 use crate::config::{AccessLog, Policy};
-use crate::layers::admission::StreamSlots;
+use crate::layers::admission::{Places, StreamSlots};
 use crate::layers::body::{Intake, MaxPayload, Rules};
 use crate::layers::cors::Origins;
 use crate::layers::deadline::Timeouts;
@@ -56,6 +56,21 @@ pub struct Shared {
     pub compression: bool,
 }
 
+impl Shared {
+    /// The rate limit of a route, the same for whoever asks; none where there is none.
+    #[must_use]
+    pub fn rate(
+        &self,
+        name: &str,
+        method: &Method,
+        path: &str,
+        policy: &Policy,
+    ) -> Option<Arc<RateLimit>> {
+        let rate = policy.rate.as_ref()?;
+        Some(self.rates.of(&format!("{name} {method} {path}"), rate))
+    }
+}
+
 /// Builds stacks.
 pub(super) struct Stacks<'a> {
     shared: &'a Shared,
@@ -68,10 +83,9 @@ impl<'a> Stacks<'a> {
 
     /// The stack of a route's kind around its verb.
     pub(super) fn around(&self, route: Route, allow: &str) -> Verb {
-        let rate = route.policy.rate.as_ref().map(|rate| {
-            let name = format!("{} {} {}", route.name, route.method, route.path);
-            self.shared.rates.of(&name, rate)
-        });
+        let rate = self
+            .shared
+            .rate(&route.name, &route.method, &route.path, &route.policy);
         let metrics = self
             .shared
             .metrics
@@ -84,6 +98,7 @@ impl<'a> Stacks<'a> {
                 method: route.method,
             },
             metrics: Arc::new(metrics),
+            places: route.places,
             policy: route.policy,
             methods: HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static("")),
             rate,
@@ -156,6 +171,7 @@ struct Parts<'a> {
     policy: Policy,
     methods: HeaderValue,
     rate: Option<Arc<RateLimit>>,
+    places: Option<Arc<Places>>,
 }
 
 impl Parts<'_> {
@@ -169,6 +185,10 @@ impl Parts<'_> {
     /// One request, one answer.
     fn unary(self, verb: Verb, intake: Intake) -> Verb {
         let (shared, policy, metrics) = (self.shared, &self.policy, &self.metrics);
+        let places = self
+            .places
+            .clone()
+            .unwrap_or_else(|| Arc::new(Places::new(policy.concurrency, metrics.waiting.clone())));
         let rules = Rules {
             limit: policy.body_limit,
             max_payload: shared.max_payload.clone(),
@@ -205,10 +225,7 @@ impl Parts<'_> {
                 metrics.breaker.clone(),
             ))
             // A place, or a bounded wait for one; nothing has been read so far.
-            .layer(admission::layer(
-                policy.concurrency,
-                metrics.waiting.clone(),
-            ))
+            .layer(admission::layer(places))
             // Only who has a place draws memory and reads.
             .layer(body::layer(rules))
             .service(verb);

@@ -1,5 +1,8 @@
 //! `/v1/ws`: many subscriptions, publishes and requests over one WebSocket.
 
+mod ends;
+mod limits;
+
 use std::collections::HashMap;
 
 use futures_util::StreamExt;
@@ -27,6 +30,8 @@ async fn refused(ws: &mut Ws, id: Option<&str>, status: u16, code: &str) -> Valu
     assert_eq!(frame.get("id"), id.map(Value::from).as_ref(), "{frame}");
     let problem = frame["problem"].clone();
     assert_well_formed(&problem);
+    let request_id = &ws.response.headers()["x-request-id"];
+    assert_eq!(problem["request_id"], request_id.to_str().unwrap());
     assert_eq!(
         (&problem["status"], &problem["code"]),
         (&json!(status), &json!(code)),

@@ -69,14 +69,14 @@ pub(super) fn notice(id: &str, notice: &Notice) -> Bytes {
     out.into()
 }
 
-/// What went wrong.
-pub(super) fn error(id: Option<&Id>, problem: &Problem) -> Bytes {
+/// What went wrong. `request_id` is that of the handshake.
+pub(super) fn error(id: Option<&Id>, problem: &Problem, request_id: Option<&str>) -> Bytes {
     let mut out = match id {
         Some(id) => begin("error", id),
         None => b"{\"op\":\"error\"".to_vec(),
     };
     out.extend_from_slice(b",\"problem\":");
-    out.extend_from_slice(problem.to_json(None).to_string().as_bytes());
+    out.extend_from_slice(problem.to_json(request_id).to_string().as_bytes());
     out.push(b'}');
     out.into()
 }
@@ -110,12 +110,13 @@ mod tests {
             r#"{"op":"gap","id":"a","dropped":null,"reason":"reconnected"}"#
         );
         let problem = Problem::new(Code::NoResponders);
-        let text = error(Some(&"\"a\"".into()), &problem);
+        let text = error(Some(&"\"a\"".into()), &problem, Some("r-1"));
         let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(json["op"], "error");
         assert_eq!(json["id"], "a");
         assert_eq!(json["problem"]["code"], "no-responders");
-        let json: serde_json::Value = serde_json::from_slice(&error(None, &problem)).unwrap();
+        assert_eq!(json["problem"]["request_id"], "r-1");
+        let json: serde_json::Value = serde_json::from_slice(&error(None, &problem, None)).unwrap();
         assert_eq!(json.get("id"), None);
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Done, Taken};
+use super::connection::{Answered, Connection, Done, Taken};
 use super::frame::{self, Content, Id, Op, Refused};
 use super::{SUBSCRIPTIONS_MAX, answer};
+use crate::api::request::no_room_for_reply;
 use crate::api::subscribe::Opening;
 use crate::api::websocket::Gone;
 use crate::config::Confirm;
 use crate::layers::memory::Drawn;
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Outcome, Problem, Source};
 use crate::subject::Name;
 use crate::telemetry::traces;
 
@@ -21,7 +22,7 @@ impl Connection {
     pub(super) async fn take(&mut self, frame: &Bytes) -> Result<(), Gone> {
         let begun = match frame::read(frame, traces::client_context(self.verb.tracer.as_ref())) {
             Ok(Op::Unsubscribe { id }) => match self.unsubscribe(&id) {
-                Ok(true) => return self.socket.send(answer::ok(&id)).await,
+                Ok(true) => return self.send(answer::ok(&id)).await,
                 other => refused(Some(id), other.map(drop)),
             },
             Ok(Op::Subscribe { id, subject, queue }) => {
@@ -52,9 +53,7 @@ impl Connection {
         };
         match begun {
             Ok(()) => Ok(()),
-            Err(Refused { id, problem }) => {
-                self.socket.send(answer::error(id.as_ref(), &problem)).await
-            }
+            Err(Refused { id, problem }) => self.error(id.as_ref(), &problem).await,
         }
     }
 
@@ -76,18 +75,30 @@ impl Connection {
         let publishing = self.verb.publishing.clone().ok_or_else(switched_off)?;
         if let Some(id) = &id {
             self.is_free(id)?;
-            self.begin(id, Taken::Operation);
         }
+        publishing.limits.take(self.caller.publish_rate)?;
+        match &id {
+            Some(id) => self.begin(id, Taken::Operation),
+            None => self.unnamed += 1,
+        }
+        let caller = self.caller.clone();
         self.in_flight.push(Box::pin(async move {
-            let published = publishing.publish(content, confirm, timeout).await;
+            let turnstile = &caller.turnstile;
+            let published = publishing
+                .publish(content, confirm, timeout, turnstile)
+                .await;
             drop(drawn);
             let frame = match (&id, published) {
-                (_, Err(problem)) => Some(answer::error(id.as_ref(), &problem)),
+                (_, Err(problem)) => Some(caller.error(id.as_ref(), &problem)),
                 (Some(id), Ok(Some(ack))) => Some(answer::stored(id, &ack)),
                 (Some(id), Ok(None)) => Some(answer::ok(id)),
                 (None, Ok(_)) => None,
             };
-            Done::Answered(id, frame)
+            Done::Answered(Answered {
+                id,
+                frame,
+                drawn: None,
+            })
         }));
         Ok(())
     }
@@ -101,23 +112,42 @@ impl Connection {
     ) -> Result<(), Problem> {
         let requesting = self.verb.requesting.clone().ok_or_else(switched_off)?;
         self.is_free(id)?;
+        requesting.limits.take(self.caller.request_rate)?;
         self.begin(id, Taken::Operation);
         let id = Arc::clone(id);
+        let (caller, bodies) = (self.caller.clone(), Arc::clone(&self.verb.bodies));
         self.in_flight.push(Box::pin(async move {
-            let reply = requesting.request(content, timeout).await;
+            let reply = requesting
+                .request(content, timeout, &caller.turnstile)
+                .await;
             drop(drawn);
-            let frame = match reply {
-                Ok(reply) => answer::reply(&id, &reply),
-                Err(problem) => answer::error(Some(&id), &problem),
+            let paid = reply.and_then(|reply| {
+                // Before it is written down, which takes as much again.
+                let drawn = bodies.draw(reply.payload.len() as u64);
+                let mut drawn = drawn.ok_or_else(no_room_for_reply)?;
+                let frame = answer::reply(&id, &reply);
+                let more = (frame.len() as u64).saturating_sub(drawn.bytes());
+                match drawn.more(more) {
+                    true => Ok((frame, drawn)),
+                    false => Err(no_room_for_reply()),
+                }
+            });
+            let (frame, drawn) = match paid {
+                Ok((frame, drawn)) => (frame, Some(drawn)),
+                Err(problem) => (caller.error(Some(&id), &problem), None),
             };
-            Done::Answered(Some(id), Some(frame))
+            Done::Answered(Answered {
+                id: Some(id),
+                frame: Some(frame),
+                drawn,
+            })
         }));
         Ok(())
     }
 
     pub(super) async fn refuse_binary(&mut self) -> Result<(), Gone> {
         let problem = Problem::new(Code::InvalidBody).detail("frames are JSON texts");
-        self.socket.send(answer::error(None, &problem)).await
+        self.error(None, &problem).await
     }
 
     fn subscribe(&mut self, id: &Id, subject: &str, queue: Option<Name>) -> Result<(), Problem> {
@@ -165,7 +195,10 @@ impl Connection {
 
     fn is_free(&self, id: &Id) -> Result<(), Problem> {
         if self.taken.contains_key(id) {
+            // Nobody but natsway has seen it.
             return Err(Problem::new(Code::Conflict)
+                .source(Source::Client)
+                .outcome(Outcome::NotSent)
                 .detail("the id is taken until its subscription or operation has ended"));
         }
         Ok(())

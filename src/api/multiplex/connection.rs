@@ -1,33 +1,45 @@
 //! One connection: what its ids stand for, what is in flight, and when it ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::timeout;
 
+use super::caller::Caller;
 use super::frame::Id;
 use super::{Multiplex, OPERATIONS_MAX, answer};
 use crate::api::notice::{EndReason, Notice};
 use crate::api::stream_body::{Clock, Feed as _, Item, Tick};
 use crate::api::subscribe::Live;
 use crate::api::websocket::{Gone, Received, Socket};
+use crate::layers::memory::Drawn;
+use crate::lifecycle::Drain;
 use crate::problem::{Code, Outcome, Problem};
 
+/// How long the answer to a client's close waits for what is in flight.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// Serves it until one side ends.
-pub(super) async fn serve(socket: Socket, verb: Arc<Multiplex>) {
+pub(super) async fn serve(socket: Socket, verb: Arc<Multiplex>, caller: Caller) {
     let mut clock = pin!(verb.lifetimes.clock());
     let connection = Connection {
         verb: Arc::clone(&verb),
+        caller,
         socket,
         taken: HashMap::new(),
+        unnamed: 0,
         open: Vec::new(),
         turn: 0,
         in_flight: FuturesUnordered::new(),
+        known: VecDeque::new(),
+        unwritten: None,
     };
     connection.run(clock.as_mut()).await;
 }
@@ -46,8 +58,16 @@ pub(super) enum Taken {
 /// What became of an operation.
 pub(super) enum Done {
     Opened(Id, Result<Live, Problem>),
-    /// A publish or a request, with what is to be sent for it.
-    Answered(Option<Id>, Option<Bytes>),
+    Answered(Answered),
+}
+
+/// A publish or a request that has ended.
+pub(super) struct Answered {
+    pub(super) id: Option<Id>,
+    /// What is to be sent for it.
+    pub(super) frame: Option<Bytes>,
+    /// What a reply takes until it is written.
+    pub(super) drawn: Option<Drawn>,
 }
 
 enum Step {
@@ -57,13 +77,22 @@ enum Step {
     Item(usize, Item),
 }
 
+type InFlight = FuturesUnordered<BoxFuture<'static, Done>>;
+
 pub(super) struct Connection {
     pub(super) verb: Arc<Multiplex>,
-    pub(super) socket: Socket,
+    pub(super) caller: Caller,
+    socket: Socket,
     pub(super) taken: HashMap<Id, Taken>,
+    /// Publishes in flight without an id.
+    pub(super) unnamed: usize,
     pub(super) open: Vec<(Id, Live)>,
     turn: usize,
-    pub(super) in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
+    pub(super) in_flight: InFlight,
+    /// What ended while a frame waited to be written.
+    known: VecDeque<Done>,
+    /// Paid for the frame that was written last, which may still lie in the socket's buffer.
+    unwritten: Option<Drawn>,
 }
 
 impl Connection {
@@ -73,33 +102,76 @@ impl Connection {
             let step = match ready {
                 Poll::Ready(step) => step,
                 Poll::Pending => {
-                    if self.socket.flush().await.is_err() {
-                        return;
+                    if self.flush().await.is_err() {
+                        return self.settle().await;
                     }
                     poll_fn(|cx| self.poll_step(clock.as_mut(), cx)).await
                 }
             };
             let sent = match step {
-                Step::Tick(Tick::KeepAlive) => self.socket.ping().await,
+                Step::Tick(Tick::KeepAlive) => {
+                    let ping = self.socket.ping();
+                    meanwhile(ping, &mut self.in_flight, &mut self.known).await
+                }
                 Step::Tick(Tick::End(reason)) => {
                     clock.as_mut().ends_because(reason);
                     return self.end(reason).await;
                 }
-                Step::Received(Received::End(code)) => return self.socket.end(code).await,
+                Step::Received(Received::End(code)) => return self.leave(code).await,
                 Step::Received(Received::Text(text)) => self.take(&text.into()).await,
                 Step::Received(Received::Binary) => self.refuse_binary().await,
                 Step::Done(done) => self.done(done).await,
                 Step::Item(index, item) => self.item(index, item).await,
             };
             if sent.is_err() {
-                return;
+                return self.settle().await;
             }
         }
+    }
+
+    /// Sends a frame.
+    pub(super) async fn send(&mut self, frame: Bytes) -> Result<(), Gone> {
+        let sending = self.socket.send(frame);
+        meanwhile(sending, &mut self.in_flight, &mut self.known).await?;
+        self.unwritten = None;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        let flushing = self.socket.flush();
+        meanwhile(flushing, &mut self.in_flight, &mut self.known).await?;
+        self.unwritten = None;
+        Ok(())
+    }
+
+    /// The client has closed. What it sent before goes its way all the same, and a close is answered
+    /// when it has, so that a client that waits for the answer knows.
+    async fn leave(self, code: Option<u16>) {
+        let drain = &self.verb.lifetimes.drain;
+        let _work = drain.work();
+        drop(self.open);
+        let mut settled = pin!(settled(self.in_flight, drain));
+        let in_time = timeout(CLOSING, settled.as_mut()).await.is_ok();
+        self.socket.end(code).await;
+        if !in_time {
+            settled.await;
+        }
+    }
+
+    /// The client is gone; what it sent before goes its way all the same.
+    async fn settle(self) {
+        let drain = &self.verb.lifetimes.drain;
+        let _work = drain.work();
+        drop((self.open, self.socket, self.known));
+        settled(self.in_flight, drain).await;
     }
 
     fn poll_step(&mut self, clock: Pin<&mut Clock>, cx: &mut Context<'_>) -> Poll<Step> {
         if let Poll::Ready(tick) = clock.poll_tick(cx) {
             return Poll::Ready(Step::Tick(tick));
+        }
+        if let Some(done) = self.known.pop_front() {
+            return Poll::Ready(Step::Done(done));
         }
         if let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(cx) {
             return Poll::Ready(Step::Done(done));
@@ -121,17 +193,21 @@ impl Connection {
 
     async fn done(&mut self, done: Done) -> Result<(), Gone> {
         match done {
-            Done::Answered(id, frame) => {
-                if let Some(id) = id {
-                    self.taken.remove(&id);
-                }
-                match frame {
-                    Some(frame) => self.socket.send(frame).await,
-                    None => Ok(()),
-                }
-            }
+            Done::Answered(answered) => self.answered(answered).await,
             Done::Opened(id, result) => self.opened(id, result).await,
         }
+    }
+
+    async fn answered(&mut self, answered: Answered) -> Result<(), Gone> {
+        match answered.id {
+            Some(id) => drop(self.taken.remove(&id)),
+            None => self.unnamed -= 1,
+        }
+        if let Some(frame) = answered.frame {
+            self.send(frame).await?;
+            self.unwritten = answered.drawn;
+        }
+        Ok(())
     }
 
     async fn opened(&mut self, id: Id, result: Result<Live, Problem>) -> Result<(), Gone> {
@@ -139,34 +215,41 @@ impl Connection {
         let given_up = taken == Some(Taken::Opening { given_up: true });
         match result {
             Ok(live) => {
-                self.socket.send(answer::ok(&id)).await?;
+                self.send(answer::ok(&id)).await?;
                 if !given_up {
                     self.begin(&id, Taken::Open);
                     self.open.push((id, live));
                     return Ok(());
                 }
             }
-            Err(problem) => self.socket.send(answer::error(Some(&id), &problem)).await?,
+            Err(problem) => self.error(Some(&id), &problem).await?,
         }
         match given_up {
-            true => self.socket.send(answer::ok(&id)).await,
+            true => self.send(answer::ok(&id)).await,
             false => Ok(()),
         }
     }
 
     async fn item(&mut self, index: usize, item: Item) -> Result<(), Gone> {
         let id = &self.open[index].0;
-        match item {
-            Item::Message(envelope) => self.socket.send(answer::message(id, &envelope)).await,
+        let frame = match item {
+            Item::Message(envelope) => answer::message(id, &envelope),
             Item::Notice(notice) => {
                 let frame = answer::notice(id, &notice);
                 if matches!(notice, Notice::End(_)) {
                     self.taken.remove(id);
                     self.open.swap_remove(index);
                 }
-                self.socket.send(frame).await
+                frame
             }
-        }
+        };
+        self.send(frame).await
+    }
+
+    /// Says what went wrong.
+    pub(super) async fn error(&mut self, id: Option<&Id>, problem: &Problem) -> Result<(), Gone> {
+        let frame = self.caller.error(id, problem);
+        self.send(frame).await
     }
 
     /// Ends all subscriptions, answers what is in flight, and closes.
@@ -181,8 +264,12 @@ impl Connection {
     async fn finish(&mut self, reason: EndReason) -> Result<(), Gone> {
         self.end_subscriptions(reason).await?;
         let drain = self.verb.lifetimes.drain.clone();
-        while !self.in_flight.is_empty() {
-            self.socket.flush().await?;
+        while !(self.in_flight.is_empty() && self.known.is_empty()) {
+            if let Some(done) = self.known.pop_front() {
+                self.done(done).await?;
+                continue;
+            }
+            self.flush().await?;
             tokio::select! {
                 biased;
                 done = self.in_flight.next() => if let Some(done) = done { self.done(done).await? },
@@ -197,7 +284,7 @@ impl Connection {
             drop(live);
             self.taken.remove(&id);
             let frame = answer::notice(&id, &Notice::End(reason));
-            self.socket.send(frame).await?;
+            self.send(frame).await?;
         }
         Ok(())
     }
@@ -208,8 +295,40 @@ impl Connection {
             .detail("natsway had to end before there was an answer")
             .outcome(Outcome::Unknown);
         for id in std::mem::take(&mut self.taken).into_keys() {
-            self.socket.send(answer::error(Some(&id), &problem)).await?;
+            self.error(Some(&id), &problem).await?;
+        }
+        for _ in 0..self.unnamed {
+            self.error(None, &problem).await?;
         }
         Ok(())
+    }
+}
+
+/// Writes, and goes on with what is in flight where that takes time: its replies are paid for as they
+/// come, not when the client reads again.
+async fn meanwhile<T>(
+    writing: impl Future<Output = T>,
+    in_flight: &mut InFlight,
+    known: &mut VecDeque<Done>,
+) -> T {
+    let mut writing = pin!(writing);
+    poll_fn(|cx| {
+        if let Poll::Ready(written) = writing.as_mut().poll(cx) {
+            return Poll::Ready(written);
+        }
+        while let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx) {
+            known.push_back(done);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Waits for what is in flight, each until its own deadline.
+async fn settled(mut in_flight: InFlight, drain: &Drain) {
+    tokio::select! {
+        biased;
+        () = async { while in_flight.next().await.is_some() {} } => {}
+        () = drain.expired() => {}
     }
 }

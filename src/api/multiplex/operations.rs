@@ -1,4 +1,5 @@
-//! Publishes and requests of a connection. What they may do is what the built-in endpoints may.
+//! Publishes and requests of a connection. What they may do is what the built-in endpoints may, and they
+//! share their limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::frame::Content;
+use super::limits::{Limits, Turnstile};
 use crate::api::jetstream::{Api, PubAck};
 use crate::api::publish;
 use crate::api::request::refusal;
@@ -40,13 +42,14 @@ pub struct Publishing {
     session: Session,
     confirm: Confirm,
     timeouts: Timeouts,
+    pub(super) limits: Limits,
     jetstream: Api,
 }
 
 impl Publishing {
     /// With the settings of the built-in endpoint; none where that is switched off.
     #[must_use]
-    pub fn new(settings: &config::Publish, nats: &Arc<Nats>) -> Option<Arc<Self>> {
+    pub fn new(settings: &config::Publish, nats: &Arc<Nats>, limits: Limits) -> Option<Arc<Self>> {
         settings.enabled.then(|| {
             Arc::new(Self {
                 session: Session::new(nats, &settings.subjects, settings.when_disconnected),
@@ -55,6 +58,7 @@ impl Publishing {
                     default: settings.timeout,
                     max: settings.timeout_max,
                 },
+                limits,
                 jetstream: Api::new(nats),
             })
         })
@@ -66,9 +70,12 @@ impl Publishing {
         content: Content,
         confirm: Option<Confirm>,
         timeout: Option<Duration>,
+        turnstile: &Turnstile,
     ) -> Result<Option<PubAck>, Problem> {
         let call = self.session.call(self.timeouts.deadline(timeout)?);
         let subject = self.session.publish_to(&content.subject)?;
+        self.limits.permit(&content.payload)?;
+        let _place = self.limits.enter(turnstile, call.deadline).await?;
         let message =
             Outbound::new(subject.to_nats(), content.payload).with_headers(content.headers);
         match confirm.unwrap_or(self.confirm) {
@@ -100,12 +107,13 @@ impl Publishing {
 pub struct Requesting {
     session: Session,
     timeouts: Timeouts,
+    pub(super) limits: Limits,
 }
 
 impl Requesting {
     /// With the settings of the built-in endpoint; none where that is switched off.
     #[must_use]
-    pub fn new(settings: &config::Request, nats: &Arc<Nats>) -> Option<Arc<Self>> {
+    pub fn new(settings: &config::Request, nats: &Arc<Nats>, limits: Limits) -> Option<Arc<Self>> {
         settings.enabled.then(|| {
             Arc::new(Self {
                 session: Session::new(nats, &settings.subjects, settings.when_disconnected),
@@ -113,6 +121,7 @@ impl Requesting {
                     default: settings.timeout,
                     max: settings.timeout_max,
                 },
+                limits,
             })
         })
     }
@@ -122,9 +131,12 @@ impl Requesting {
         &self,
         content: Content,
         timeout: Option<Duration>,
+        turnstile: &Turnstile,
     ) -> Result<Inbound, Problem> {
         let call = self.session.call(self.timeouts.deadline(timeout)?);
         let subject = self.session.publish_to(&content.subject)?;
+        self.limits.permit(&content.payload)?;
+        let _place = self.limits.enter(turnstile, call.deadline).await?;
         let message =
             Outbound::new(subject.to_nats(), content.payload).with_headers(content.headers);
         let reply = self.session.nats().request(message, call).await;

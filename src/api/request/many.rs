@@ -10,7 +10,7 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::collect::{Collect, End, Limits};
-use super::no_room;
+use super::no_room_for_reply;
 use crate::api::answer::{self, NDJSON};
 use crate::api::query::{Query, invalid};
 use crate::layers::memory::Budget;
@@ -106,7 +106,7 @@ async fn array(
     mut collect: Collect,
     bodies: &Arc<Budget>,
 ) -> Result<Response, Problem> {
-    let mut drawn = bodies.draw(0).ok_or_else(no_room)?;
+    let mut drawn = bodies.draw(0).ok_or_else(no_room_for_reply)?;
     let mut json = vec![b'['];
     let mut next = first;
     let end = loop {
@@ -124,7 +124,7 @@ async fn array(
             break End::Size;
         }
         if !drawn.more((json.len() - before) as u64) {
-            return Err(no_room());
+            return Err(no_room_for_reply());
         }
         next = collect.next().await.map_err(failed)?;
     };

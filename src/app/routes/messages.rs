@@ -5,31 +5,38 @@ mod describe;
 use http::Method;
 
 use super::Context;
+use super::common::Common;
 use crate::api::{batch, publish, request};
 use crate::config::{self, Action};
 use crate::router::{Kind, Route, RouteConflict, Shared};
 use crate::telemetry::traces;
 
 /// Where one message is published.
-const PUBLISH: &str = "/v1/publish/{subject}";
+pub(super) const PUBLISH: &str = "/v1/publish/{subject}";
+/// Where one request is sent.
+pub(super) const REQUEST: &str = "/v1/request/{subject}";
 
 /// All of them.
-pub(super) fn routes(context: &Context<'_>, shared: &Shared) -> Result<Vec<Route>, RouteConflict> {
-    let mut routes = built_in(context, shared);
+pub(super) fn routes(
+    context: &Context<'_>,
+    shared: &Shared,
+    common: &Common,
+) -> Result<Vec<Route>, RouteConflict> {
+    let mut routes = built_in(context, shared, common);
     for route in &context.config.routes {
         routes.extend(declared(context, shared, route)?);
     }
     Ok(routes)
 }
 
-fn built_in(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
+fn built_in(context: &Context<'_>, shared: &Shared, common: &Common) -> Vec<Route> {
     let api = &context.config.api;
     let mut routes = Vec::new();
     if api.batch.enabled {
         routes.push(batch(context, shared, "/v1/publish", batch::Form::Ndjson));
     }
     if api.publish.enabled {
-        let publish = publish(context);
+        let publish = publish(context, common);
         routes.push(if api.batch.enabled {
             let lines = batch(context, shared, PUBLISH, batch::Form::Lines);
             publish.or_when(batch::is_split, lines)
@@ -40,14 +47,15 @@ fn built_in(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
         routes.push(batch(context, shared, PUBLISH, batch::Form::Lines));
     }
     if api.request.enabled {
-        routes.push(request(context, shared));
+        routes.push(request(context, shared, common));
     }
     routes
 }
 
-fn publish(context: &Context<'_>) -> Route {
+fn publish(context: &Context<'_>, common: &Common) -> Route {
     let settings = &context.config.api.publish;
     Route::new("publish", Method::POST, PUBLISH, settings.policy())
+        .places(&common.publish.places)
         .describe(describe::publish())
         .handler(
             publish::handle,
@@ -72,19 +80,15 @@ fn batch(context: &Context<'_>, shared: &Shared, path: &'static str, form: batch
         )
 }
 
-fn request(context: &Context<'_>, shared: &Shared) -> Route {
+fn request(context: &Context<'_>, shared: &Shared, common: &Common) -> Route {
     let settings = &context.config.api.request;
-    Route::new(
-        "request",
-        Method::POST,
-        "/v1/request/{subject}",
-        settings.policy(),
-    )
-    .describe(describe::request())
-    .handler(
-        request::handle,
-        request::Requester::built_in(settings, context.nats, &shared.bodies, &shared.drain),
-    )
+    Route::new("request", Method::POST, REQUEST, settings.policy())
+        .places(&common.request.places)
+        .describe(describe::request())
+        .handler(
+            request::handle,
+            request::Requester::built_in(settings, context.nats, &shared.bodies, &shared.drain),
+        )
 }
 
 fn declared(

@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::common::Common;
 use crate::api::multiplex::{self, Multiplex, Publishing, Requesting};
 use crate::api::session::Session;
 use crate::api::stream_body::Lifetimes;
@@ -14,11 +15,11 @@ use crate::config::Action;
 use crate::router::{Kind, Route, Shared};
 
 /// The built-in ones and the declared ones.
-pub(super) fn routes(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
+pub(super) fn routes(context: &Context<'_>, shared: &Shared, common: &Common) -> Vec<Route> {
     let mut routes = Vec::new();
     if context.config.api.subscribe.enabled {
         routes.extend(built_in(context));
-        routes.push(multiplexed(context, shared));
+        routes.push(multiplexed(context, shared, common));
     }
     routes.extend(declared(context));
     routes
@@ -70,16 +71,17 @@ fn built_in(context: &Context<'_>) -> [Route; 2] {
     ]
 }
 
-fn multiplexed(context: &Context<'_>, shared: &Shared) -> Route {
+fn multiplexed(context: &Context<'_>, shared: &Shared, common: &Common) -> Route {
     let api = &context.config.api;
     let settings = &api.subscribe;
     let verb = Multiplex {
         session: Session::new(context.nats, &settings.subjects, settings.when_disconnected),
         defaults: Defaults::of(settings),
         timeout: settings.timeout,
-        publishing: Publishing::new(&api.publish, context.nats),
-        requesting: Requesting::new(&api.request, context.nats),
+        publishing: Publishing::new(&api.publish, context.nats, common.publish.clone()),
+        requesting: Requesting::new(&api.request, context.nats, common.request.clone()),
         bodies: Arc::clone(&shared.bodies),
+        problems: Arc::new(context.metrics.route("ws", Method::GET.as_str())),
         lifetimes: lifetimes(context),
         tracer: shared.tracer.clone(),
     };

@@ -12,7 +12,7 @@ use crate::config::{
     text::{self, DurationText, Switched},
 };
 
-/// `GET /v1/subscribe/{subject}` and the multiplexed WebSocket `GET /v1/ws`.
+/// `GET /v1/subscribe/{subject}` and the multiplexed WebSocket `GET /v1/ws`. What publishes and requests on `GET /v1/ws` may do is set by `api.publish` and `api.request`, which count them in their `body_limit`, `rate` and `concurrency`; only a `breaker` does not see them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Subscribe {

@@ -1,0 +1,51 @@
+//! Who is at the other end of one connection, and what it is told.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use bytes::Bytes;
+
+use super::frame::Id;
+use super::limits::Turnstile;
+use super::{Multiplex, answer};
+use crate::layers::access_log;
+use crate::layers::rate::Key;
+use crate::layers::request_id::RequestId;
+use crate::problem::Problem;
+use crate::telemetry::metrics::RouteMetrics;
+
+/// The client of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// The id of the request that opened the connection.
+    request_id: Option<RequestId>,
+    problems: Arc<RouteMetrics>,
+    /// Its publishes and requests in their order.
+    pub(super) turnstile: Arc<Turnstile>,
+    /// What its publishes are taken from.
+    pub(super) publish_rate: Option<Key>,
+    /// What its requests are taken from.
+    pub(super) request_rate: Option<Key>,
+}
+
+impl Caller {
+    /// Who sent the handshake.
+    pub(super) fn of(request: &Request, verb: &Multiplex) -> Self {
+        let publishing = verb.publishing.as_ref().map(|verb| &verb.limits);
+        let requesting = verb.requesting.as_ref().map(|verb| &verb.limits);
+        Self {
+            request_id: request.extensions().get().cloned(),
+            problems: Arc::clone(&verb.problems),
+            turnstile: Arc::default(),
+            publish_rate: publishing.and_then(|limits| limits.key_of(request)),
+            request_rate: requesting.and_then(|limits| limits.key_of(request)),
+        }
+    }
+
+    /// The frame for a problem, which is counted as if it were an answer of its own.
+    pub(super) fn error(&self, id: Option<&Id>, problem: &Problem) -> Bytes {
+        access_log::count(&self.problems, problem);
+        let request_id = self.request_id.as_ref().map(RequestId::as_str);
+        answer::error(id, problem, request_id)
+    }
+}

@@ -1,0 +1,82 @@
+//! How a connection ends, and what becomes of what was sent before.
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::{open, refused};
+use crate::harness::{Bridge, Nats, SOON, round_trip, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_before_a_close_arrives() {
+    const COUNT: usize = 100;
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "runtime: { workers: 1 }").await;
+    let client = nats.client().await;
+    let mut spy = client.subscribe("a").await.unwrap();
+    round_trip(&client).await;
+    for confirm in ["none", "server"] {
+        let mut ws = open(&bridge).await;
+        for number in 0..COUNT {
+            ws.send(&json!({"op": "publish", "subject": "a", "data": number, "confirm": confirm}))
+                .await;
+        }
+        ws.close().await;
+        for number in 0..COUNT {
+            let message = within(SOON, "a message", spy.next()).await.unwrap();
+            assert_eq!(message.payload, number.to_string());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_is_answered_when_what_was_sent_before_has_arrived() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let client = nats.client().await;
+    let mut spy = client.subscribe("a").await.unwrap();
+    round_trip(&client).await;
+    let mut ws = open(&bridge).await;
+    for number in 0..50 {
+        ws.send(&json!({"op": "publish", "subject": "a", "data": number}))
+            .await;
+    }
+    ws.send_frame(tokio_tungstenite::tungstenite::Message::Close(None))
+        .await;
+    assert_eq!(ws.closed().await, None);
+    round_trip(&client).await;
+    let there = std::iter::from_fn(|| futures_util::FutureExt::now_or_never(spy.next()));
+    assert_eq!(there.take(50).count(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_end_of_the_grace_period_every_operation_is_answered() {
+    let nats = Nats::start().await;
+    let yaml = "nats: { ping_interval: 60s }\nshutdown: { ready_delay: 0s, grace: 2s }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let mut ws = open(&bridge).await;
+    nats.pause().await;
+    for frame in [
+        json!({"op": "publish", "subject": "a", "timeout": "25s"}),
+        json!({"op": "publish", "id": "p", "subject": "a", "timeout": "25s"}),
+        json!({"op": "publish", "subject": "a", "timeout": "25s"}),
+        json!({"op": "publish", "id": "p", "subject": "a"}),
+    ] {
+        ws.send(&frame).await;
+    }
+    // All before it are in flight once the last is refused.
+    let problem = refused(&mut ws, Some("p"), 409, "conflict").await;
+    assert_eq!(problem["outcome"], "not_sent");
+    assert_eq!(problem["source"], "client");
+    bridge.sigterm();
+    let mut ids: Vec<Value> = Vec::new();
+    for _ in 0..3 {
+        let frame = ws.next().await;
+        assert_eq!(frame["problem"]["code"], "shutting-down", "{frame}");
+        assert_eq!(frame["problem"]["outcome"], "unknown", "{frame}");
+        ids.push(frame["id"].clone());
+    }
+    ids.sort_by_key(ToString::to_string);
+    assert_eq!(ids, [json!("p"), Value::Null, Value::Null]);
+    assert_eq!(ws.closed().await, Some((1001, "draining".to_owned())));
+    nats.resume();
+}

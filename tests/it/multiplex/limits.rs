@@ -1,0 +1,137 @@
+//! What the operations of a WebSocket share with the endpoints for one message, and what they may hold.
+
+use serde_json::json;
+
+use super::{open, refused};
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
+use futures_util::StreamExt as _;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payload_may_be_as_large_as_a_body() {
+    let nats = Nats::start().await;
+    let yaml = "api: { publish: { body_limit: 10 }, request: { body_limit: 10 } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let mut ws = open(&bridge).await;
+    for op in ["publish", "request"] {
+        ws.send(&json!({"op": op, "id": "x", "subject": "a", "data": "x".repeat(11)}))
+            .await;
+        let problem = refused(&mut ws, Some("x"), 413, "payload-too-large").await;
+        assert_eq!(problem["limit"], 10);
+    }
+    ws.send(&json!({"op": "publish", "id": "x", "subject": "a", "data": "x".repeat(10)}))
+        .await;
+    assert_eq!(ws.next().await, json!({"op": "ok", "id": "x"}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_is_one_whichever_way_messages_come() {
+    let nats = Nats::start().await;
+    let yaml = "api: { publish: { rate: { limit: 1/h, burst: 2, key: \"header:x-tenant\" } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let headers = [("x-tenant", "red")];
+    let ws = crate::harness::ws::Ws::connect(bridge.address(), "/v1/ws", &headers).await;
+    let mut ws = ws.unwrap();
+    let post = |tenant: &'static str| {
+        let request = bridge.post("/v1/publish/a").header("x-tenant", tenant);
+        request.body("x").send()
+    };
+    post("red").await.expect(204);
+    ws.send(&json!({"op": "publish", "id": 1, "subject": "a"}))
+        .await;
+    assert_eq!(ws.next().await, json!({"op": "ok", "id": 1}));
+    ws.send(&json!({"op": "publish", "subject": "a"})).await;
+    let problem = refused(&mut ws, None, 429, "rate-limited").await;
+    assert_eq!(problem["outcome"], "not_sent");
+    post("red").await.expect_problem(429, "rate-limited");
+    post("blue").await.expect(204);
+    let labels = [("route", "ws"), ("code", "rate-limited")];
+    let counted = bridge.metric("natsway_http_problems_total", &labels).await;
+    assert!((counted - 1.0).abs() < f64::EPSILON, "{counted}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_are_the_same_whichever_way_requests_come() {
+    let nats = Nats::start().await;
+    let yaml = "api: { request: { concurrency: { limit: 1, queue: 1 } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let service = nats.client().await;
+    let mut requests = service.subscribe("slow").await.unwrap();
+    round_trip(&service).await;
+    let first = bridge.post("/v1/request/slow?timeout=20s");
+    let first = tokio::spawn(first.send());
+    let held = within(SOON, "the request", requests.next()).await.unwrap();
+    let mut ws = open(&bridge).await;
+    let ask = |id: u32| json!({"op": "request", "id": id, "subject": "slow", "timeout": "20s"});
+    ws.send(&ask(1)).await;
+    let waiting = [("route", "request")];
+    bridge
+        .metric_becomes("natsway_http_requests_waiting", &waiting, |n| n > 0.5)
+        .await;
+    bridge
+        .post("/v1/request/slow")
+        .send()
+        .await
+        .expect_problem(503, "overloaded");
+    service
+        .publish(held.reply.unwrap(), "1".into())
+        .await
+        .unwrap();
+    first.await.unwrap().expect(200);
+    let held = within(SOON, "the next", requests.next()).await.unwrap();
+    service
+        .publish(held.reply.unwrap(), "2".into())
+        .await
+        .unwrap();
+    let reply = ws.next().await;
+    assert_eq!((&reply["op"], &reply["data"]), (&json!("reply"), &json!(2)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_that_a_client_does_not_read_are_paid_for() {
+    const REQUESTS: usize = 250;
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "memory: { bodies: 8MiB }").await;
+    let service = nats.client().await;
+    let mut requests = service.subscribe("large").await.unwrap();
+    round_trip(&service).await;
+    tokio::spawn(async move {
+        let large = bytes::Bytes::from("x".repeat(900_000));
+        while let Some(request) = requests.next().await {
+            let sent = service.publish(request.reply.unwrap(), large.clone());
+            sent.await.unwrap();
+        }
+    });
+    let before = bridge.rss_bytes();
+    let mut ws = open(&bridge).await;
+    for id in 0..REQUESTS {
+        ws.send(&json!({"op": "request", "id": id, "subject": "large", "timeout": "30s"}))
+            .await;
+    }
+    // Refused ones are counted before anybody reads.
+    let labels = [("route", "ws"), ("code", "overloaded")];
+    bridge
+        .metric_becomes("natsway_http_problems_total", &labels, |n| n > 200.0)
+        .await;
+    let held = bridge.metric("natsway_http_bodies_held_bytes", &[]).await;
+    assert!(held <= f64::from(8 << 20), "{held}");
+    let grown = bridge.rss_bytes().saturating_sub(before);
+    // The replies together are 215 MiB.
+    assert!(grown < 140 << 20, "{grown} more bytes");
+    let (mut replies, mut refusals) = (0, 0);
+    for _ in 0..REQUESTS {
+        let frame = ws.next().await;
+        match frame["op"].as_str() {
+            Some("reply") => replies += 1,
+            _ => {
+                assert_eq!(frame["problem"]["code"], "overloaded", "{frame}");
+                assert_eq!(frame["problem"]["outcome"], "unknown", "{frame}");
+                refusals += 1;
+            }
+        }
+    }
+    assert!(replies > 0 && refusals > 200, "{replies} {refusals}");
+    eventually(SOON, "all is given back", async || {
+        bridge.metric("natsway_http_bodies_held_bytes", &[]).await < 0.5
+    })
+    .await;
+}
