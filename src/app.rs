@@ -35,9 +35,6 @@ pub enum StartError {
     /// Ack tokens cannot be signed.
     #[error("ack_tokens: {0}")]
     AckTokens(String),
-    /// Traces cannot be sent.
-    #[error("traces: {0}")]
-    Traces(String),
 }
 
 /// natsway, bound and wired.

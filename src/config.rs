@@ -97,6 +97,10 @@ impl Config {
             ("nats", self.nats != new.nats),
             ("runtime", self.runtime != new.runtime),
             (
+                "telemetry.log.format",
+                self.telemetry.log.format != new.telemetry.log.format,
+            ),
+            (
                 "telemetry.traces.otlp_endpoint",
                 self.telemetry.traces.otlp_endpoint != new.telemetry.traces.otlp_endpoint,
             ),

@@ -18,6 +18,7 @@ use crate::lifecycle::Lifecycle;
 use crate::nats::{self, Nats};
 use crate::router::{Built, Routes, Shared};
 use crate::server::{Limits, Slots, Timers};
+use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Tracer, Traces};
 
@@ -55,7 +56,7 @@ impl Parts {
         metrics.watch_nats(move || nats_sample::take(&watched.0, &watched.1));
         let metrics = Arc::new(metrics);
         Ok(Self {
-            traces: traces::start(&config.telemetry.traces, metrics.traces())?,
+            traces: traces::start(&config.telemetry.traces, metrics.traces()),
             ack_keys,
             replays,
             nats,
@@ -172,6 +173,7 @@ impl Parts {
         self.slots.set_max(new.http.connections_max);
         self.timers.store(Arc::new(timers(&new)));
         routes.replace(built);
+        logs::set_level(&new.telemetry.log);
         self.config = new;
         Ok(())
     }

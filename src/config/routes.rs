@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     endpoint::{Breaker, Concurrency, Policy, Rate, SizeLimit, WhenDisconnected},
+    secret,
     text::{self, DurationText, ValueTemplate},
 };
 
@@ -185,7 +186,8 @@ impl Method {
 pub struct RouteHeaders {
     /// Request headers that go along with the message, under the name as it is written here.
     pub forward: Vec<String>,
-    /// Headers every message gets; values may hold `{captures}` and `{query.name}`.
+    /// Headers every message gets; values may hold `{captures}` and `{query.name}`. `natsway config` prints no value of a header whose name says that it is secret (`authorization`, `cookie`, `key`, `token`, `secret`, `password`, `credential` in it).
+    #[serde(serialize_with = "secret::without_secret_headers")]
     pub set: BTreeMap<String, ValueTemplate>,
     /// Headers of the reply that are answered under their own name instead of as `NatsH-…`.
     #[serde(rename = "return")]

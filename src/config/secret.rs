@@ -3,10 +3,10 @@
 //! A secret comes from the environment or from a file. A file is read when it is used, so a rotated
 //! one counts at the next connect; what is read keeps no copy beyond its use.
 
-use std::{fmt, fs, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, fs, io, path::PathBuf, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap as _};
 
 use super::text::Words;
 
@@ -52,6 +52,39 @@ impl<'de> Deserialize<'de> for Secret {
             secret => Ok(Self::new(secret)),
         }))
     }
+}
+
+/// Whether a header's value is likely a secret, by the header's name.
+fn is_secret_header(name: &str) -> bool {
+    const WORDS: [&str; 7] = [
+        "authorization",
+        "cookie",
+        "credential",
+        "key",
+        "password",
+        "secret",
+        "token",
+    ];
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Writes headers without the values that are likely secrets.
+///
+/// # Errors
+/// Those of the serializer.
+pub(super) fn without_secret_headers<S: Serializer, V: Serialize>(
+    headers: &BTreeMap<String, V>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(headers.len()))?;
+    for (name, value) in headers {
+        match is_secret_header(name) {
+            true => map.serialize_entry(name, REDACTED)?,
+            false => map.serialize_entry(name, value)?,
+        }
+    }
+    map.end()
 }
 
 impl JsonSchema for Secret {

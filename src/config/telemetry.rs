@@ -64,27 +64,18 @@ pub enum AccessLog {
 }
 
 /// Traces, over OTLP (HTTP, protobuf). The `OTEL_*` environment is honoured where a key is not set here.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Traces {
     /// The collector's base URL, such as `http://collector:4318`; `/v1/traces` is appended. Without one no traces are sent. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
-    /// The share of requests traced where the caller has not decided, 0 to 1. One in a hundred shows what is typical at little cost.
+    /// The share of requests traced where the caller has not decided, 0 to 1. Without one it is what `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` say, else 0.01: one in a hundred shows what is typical at little cost.
     #[schemars(range(min = 0, max = 1))]
-    pub sample: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<f64>,
     /// What a caller's `traceparent` means.
     pub trust: Trust,
-}
-
-impl Default for Traces {
-    fn default() -> Self {
-        Self {
-            otlp_endpoint: None,
-            sample: 0.01,
-            trust: Trust::Inherit,
-        }
-    }
 }
 
 /// What a caller's `traceparent` means. A damaged one is dropped in any case. Other than with `inherit`,
@@ -113,7 +104,9 @@ impl Telemetry {
         });
         findings.under("traces", |findings| {
             findings.require(
-                (0.0..=1.0).contains(&self.traces.sample),
+                self.traces
+                    .sample
+                    .is_none_or(|share| (0.0..=1.0).contains(&share)),
                 "sample",
                 "must be between 0 and 1",
             );

@@ -6,6 +6,7 @@ use std::{fmt, marker::PhantomData, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::secret::REDACTED;
 use crate::subject::{Name, SubjectPattern, SubjectTemplate, Template};
 
 /// Gives a type with `FromStr` and `Display` the three traits a configuration needs.
@@ -240,6 +241,11 @@ impl FromStr for ValueTemplate {
         if text.chars().any(char::is_control) {
             return Err(
                 "a header's value cannot hold a line break or a control character".to_owned(),
+            );
+        }
+        if text == REDACTED {
+            return Err(
+                "stands for a value that was not printed; put the value in its place".to_owned(),
             );
         }
         Template::parse(text)

@@ -5,13 +5,15 @@
 
 mod json;
 mod repeats;
+mod text;
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tracing_subscriber::filter::FilterExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 use repeats::Shared;
@@ -19,26 +21,56 @@ use repeats::Shared;
 /// The target of the lines that are written for requests.
 pub const ACCESS: &str = "natsway::access";
 
-/// A layer for lines on standard output, filtered by the configured level.
-#[must_use]
-pub fn layer(log: &Log) -> Box<dyn Layer<Registry> + Send + Sync> {
+/// The level of the process, which has one log.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+type Level = reload::Handle<EnvFilter, Registry>;
+
+/// A layer for lines on standard output, filtered by the configured level, and what sets the level later.
+fn layer(log: &Log) -> (Box<dyn Layer<Registry> + Send + Sync>, Level) {
     let plain = tracing_subscriber::fmt::layer();
     let repeats = Shared::default();
-    let filter = filter(log).and(repeats.clone());
-    match is_json(log.format) {
+    let (filter, level) = reload::Layer::new(filter(log));
+    let filter = filter.and(repeats.clone());
+    let layer = match is_json(log.format) {
         true => plain
             .event_format(json::Json(repeats))
             .with_filter(filter)
             .boxed(),
-        false => plain.with_filter(filter).boxed(),
-    }
+        false => plain
+            .with_ansi(is_colourful())
+            .event_format(text::Text::new(repeats, is_colourful()))
+            .with_filter(filter)
+            .boxed(),
+    };
+    (layer, level)
 }
 
 /// Writes log lines from here on, and logs panics as lines, too. Only the first call has an effect, as
 /// in a test binary that starts several.
 pub fn init(log: &Log) {
-    let _ = tracing_subscriber::registry().with(layer(log)).try_init();
+    let (layer, level) = layer(log);
+    if tracing_subscriber::registry()
+        .with(layer)
+        .try_init()
+        .is_ok()
+    {
+        let _ = LEVEL.set(level);
+    }
     std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Filters by another level from here on.
+pub fn set_level(log: &Log) {
+    if let Some(level) = LEVEL.get() {
+        // It fails only when the subscriber is gone, and then nobody logs.
+        let _ = level.reload(filter(log));
+    }
+}
+
+fn is_colourful() -> bool {
+    let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    is_wanted && std::io::stdout().is_terminal()
 }
 
 fn is_json(format: LogFormat) -> bool {

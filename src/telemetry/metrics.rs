@@ -66,6 +66,7 @@ pub struct Metrics {
     reloads: Family<Labels<1>, Counter>,
     stream_ends: StreamEnds,
     spans: Family<Labels<1>, Counter>,
+    spans_waiting: Gauge,
     bodies: Gauge,
 }
 
@@ -98,6 +99,7 @@ impl Metrics {
             reloads: Family::default(),
             stream_ends: StreamEnds::default(),
             spans: Family::default(),
+            spans_waiting: Gauge::default(),
             bodies: Gauge::default(),
         };
         metrics.register();
@@ -163,6 +165,11 @@ impl Metrics {
             "traces_spans",
             "Spans of traced requests, by what became of them",
             self.spans.clone(),
+        );
+        registry.register(
+            "traces_spans_waiting",
+            "Spans that wait for the collector, 2048 at most",
+            self.spans_waiting.clone(),
         );
         registry.register(
             "config_reloads",
@@ -234,6 +241,8 @@ impl Metrics {
             exported: of("exported"),
             failed: of("failed"),
             dropped: of("dropped"),
+            skipped: of("skipped"),
+            waiting: self.spans_waiting.clone(),
         }
     }
 
@@ -268,6 +277,10 @@ pub struct TraceCounters {
     pub failed: Counter,
     /// There was no room for them.
     pub dropped: Counter,
+    /// A message had as many already.
+    pub skipped: Counter,
+    /// They wait to be sent.
+    pub waiting: Gauge,
 }
 
 /// Streams that have ended, by reason.

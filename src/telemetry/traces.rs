@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::trace::{SpanId, TraceId};
-use opentelemetry_otlp::ExporterBuildError;
 use tokio::time::Instant;
 
 use crate::config::{self, Trust};
 use crate::telemetry::metrics::TraceCounters;
 use crate::translate::headers::{forget_context, forget_trace, traceparent_of};
 use crate::translate::{ClientContext, trace_ids};
-use export::{Exporter, Sending};
+use export::Exporter;
 pub use opentelemetry::trace::SpanKind;
 pub use span::{Origin, Span};
 
@@ -30,32 +29,47 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// How long sending what waits may hold up the end.
 const ENDING: Duration = Duration::from_secs(2);
 
+/// Where spans are sent to, and how many.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// A whole URL.
+    pub endpoint: String,
+    /// How long one batch may take.
+    pub timeout: Duration,
+    /// The share that is traced where neither the caller nor the configuration says.
+    pub sample: f64,
+}
+
 /// The spans of the process, on their way to the collector.
 #[derive(Debug)]
-pub struct Traces(Sending);
+pub struct Traces {
+    task: export::Task,
+    sample: f64,
+}
 
 impl Traces {
-    /// Begins to send to an endpoint, a whole URL.
-    ///
-    /// # Errors
-    /// When the `OTEL_*` environment makes no sense.
-    pub fn start(endpoint: &str, counters: TraceCounters) -> Result<Self, ExporterBuildError> {
-        Sending::start(endpoint, counters).map(Self)
+    /// Begins to send. None where the `OTEL_*` environment, which is asked for the rest, makes no sense.
+    #[must_use]
+    pub fn start(sending: &Sending, counters: TraceCounters) -> Option<Self> {
+        Some(Self {
+            task: export::Task::start(sending, counters)?,
+            sample: sending.sample,
+        })
     }
 
     /// What decides for each request. Made anew with the routes, and so by a reload.
     #[must_use]
     pub fn tracer(&self, settings: &config::Traces) -> Tracer {
         Tracer {
-            exporter: Some(self.0.exporter()),
+            exporter: Some(self.task.exporter()),
             trust: settings.trust,
-            sample: settings.sample,
+            sample: settings.sample.unwrap_or(self.sample),
         }
     }
 
     /// Sends what waits, for at most two seconds.
     pub async fn end(&mut self) {
-        self.0.end(Instant::now() + ENDING).await;
+        self.task.end(Instant::now() + ENDING).await;
     }
 }
 
@@ -203,11 +217,16 @@ mod tests {
 
     fn decide(trust: Trust, sample: f64, headers: &HeaderMap) -> Decision {
         let settings = config::Traces {
-            sample,
+            sample: Some(sample),
             trust,
             ..config::Traces::default()
         };
-        let traces = Traces::start("http://127.0.0.1:1/v1/traces", Metrics::new().traces());
+        let sending = Sending {
+            endpoint: "http://127.0.0.1:1/v1/traces".to_owned(),
+            timeout: Duration::from_secs(1),
+            sample: 0.0,
+        };
+        let traces = Traces::start(&sending, Metrics::new().traces());
         traces.unwrap().tracer(&settings).decide(headers)
     }
 

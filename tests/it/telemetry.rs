@@ -1,6 +1,7 @@
 //! What operators are given: the alerts, the dashboard, their runbooks, and the metrics behind them.
 
 mod canary;
+mod export;
 mod logs;
 mod traces;
 mod trust;

@@ -85,10 +85,13 @@ impl<S: Subscriber> Filter<S> for Shared {
 mod tests {
     use std::io;
 
-    use tracing_subscriber::Layer as _;
+    use tracing_subscriber::fmt::FormatEvent;
+    use tracing_subscriber::fmt::format::DefaultFields;
     use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::{Layer as _, Registry};
 
     use super::super::json::Json;
+    use super::super::text::Text;
     use super::*;
 
     #[derive(Clone, Default)]
@@ -106,10 +109,24 @@ mod tests {
 
     #[test]
     fn what_repeats_is_held_back_and_counted() {
-        let (sink, repeats) = (Sink::default(), Shared::default());
+        let repeats = Shared::default();
+        said(&repeats, Json(repeats.clone()), "\"suppressed\":7");
+    }
+
+    #[test]
+    fn the_text_form_counts_it_too() {
+        let repeats = Shared::default();
+        said(&repeats, Text::new(repeats.clone(), false), " suppressed=7");
+    }
+
+    fn said<F>(repeats: &Shared, form: F, counted: &str)
+    where
+        F: FormatEvent<Registry, DefaultFields> + Send + Sync + 'static,
+    {
+        let sink = Sink::default();
         let to = sink.clone();
         let layer = tracing_subscriber::fmt::layer()
-            .event_format(Json(repeats.clone()))
+            .event_format(form)
             .with_writer(move || to.clone())
             .with_filter(repeats.clone());
         let say = || tracing::warn!("again");
@@ -126,10 +143,7 @@ mod tests {
         let text = String::from_utf8(sink.0.lock().clone()).unwrap();
         let again: Vec<&str> = text.lines().filter(|line| line.contains("again")).collect();
         assert_eq!(again.len(), LINES as usize + 1);
-        assert!(
-            again[LINES as usize].contains("\"suppressed\":7"),
-            "{again:?}"
-        );
+        assert!(again[LINES as usize].contains(counted), "{again:?}");
         assert!(!again[0].contains("suppressed"));
         assert_eq!(text.matches("answered").count(), LINES as usize + 7);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_otlp::{
-    ExporterBuildError, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Sending;
 use super::client::Client;
 use crate::telemetry::metrics::TraceCounters;
 
@@ -23,8 +24,6 @@ const QUEUE: usize = 2048;
 const BATCH: usize = 512;
 /// How long the first span of a batch waits for others.
 const GATHER: Duration = Duration::from_secs(1);
-/// How long one batch may take.
-const SENDING: Duration = Duration::from_secs(10);
 
 /// Where ended spans go.
 #[derive(Clone, Debug)]
@@ -41,11 +40,15 @@ impl Exporter {
     /// Takes a span, or drops it.
     pub(super) fn push(&self, span: SpanData) {
         let sender = self.0.sender.lock();
+        let counters = &self.0.counters;
+        // Before it is there, or it could be taken first.
+        counters.waiting.inc();
         let has_room = sender
             .as_ref()
             .is_some_and(|sender| sender.try_send(span).is_ok());
         if !has_room {
-            self.0.counters.dropped.inc();
+            counters.waiting.dec();
+            counters.dropped.inc();
         }
     }
 
@@ -56,32 +59,39 @@ impl Exporter {
 
 /// The task that sends.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(super) struct Task {
     exporter: Exporter,
     task: JoinHandle<()>,
 }
 
-impl Sending {
+impl Task {
     /// Starts it.
-    pub(super) fn start(
-        endpoint: &str,
-        counters: TraceCounters,
-    ) -> Result<Self, ExporterBuildError> {
+    pub(super) fn start(sending: &Sending, counters: TraceCounters) -> Option<Self> {
         // Its own retries would put the thread to sleep.
-        let mut otlp = SpanExporter::builder()
+        let otlp = SpanExporter::builder()
             .with_http()
             .with_http_client(Client::new())
-            .with_endpoint(endpoint)
+            .with_endpoint(sending.endpoint.as_str())
+            .with_protocol(Protocol::HttpBinary)
+            .with_timeout(sending.timeout)
             .with_retry_policy(RetryPolicy::disabled())
-            .build()?;
+            .build();
+        // Its error may quote the endpoint, and with it a password.
+        let mut otlp = otlp.ok()?;
         otlp.set_resource(&resource());
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(send(receiver, otlp, counters.clone()));
+        let collector = Collector {
+            otlp,
+            counters: counters.clone(),
+            timeout: sending.timeout,
+            is_failing: false,
+        };
+        let task = tokio::spawn(send(receiver, collector));
         let queue = Queue {
             sender: Mutex::new(Some(sender)),
             counters,
         };
-        Ok(Self {
+        Some(Self {
             exporter: Exporter(Arc::new(queue)),
             task,
         })
@@ -100,7 +110,7 @@ impl Sending {
     }
 }
 
-impl Drop for Sending {
+impl Drop for Task {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -118,12 +128,7 @@ fn resource() -> Resource {
     }
 }
 
-async fn send(mut queue: mpsc::Receiver<SpanData>, otlp: SpanExporter, counters: TraceCounters) {
-    let mut collector = Collector {
-        otlp,
-        counters,
-        is_failing: false,
-    };
+async fn send(mut queue: mpsc::Receiver<SpanData>, mut collector: Collector) {
     while let Some(first) = queue.recv().await {
         let mut batch = vec![first];
         let gathering = async {
@@ -134,6 +139,8 @@ async fn send(mut queue: mpsc::Receiver<SpanData>, otlp: SpanExporter, counters:
             }
         };
         let _full_or_late = timeout(GATHER, gathering).await;
+        let taken = i64::try_from(batch.len()).unwrap_or_default();
+        collector.counters.waiting.dec_by(taken);
         collector.take(batch).await;
     }
 }
@@ -141,6 +148,7 @@ async fn send(mut queue: mpsc::Receiver<SpanData>, otlp: SpanExporter, counters:
 struct Collector {
     otlp: SpanExporter,
     counters: TraceCounters,
+    timeout: Duration,
     is_failing: bool,
 }
 
@@ -148,7 +156,7 @@ impl Collector {
     /// One line when it begins to fail, and one when it is well again.
     async fn take(&mut self, batch: Vec<SpanData>) {
         let count = batch.len() as u64;
-        let error = match timeout(SENDING, self.otlp.export(batch)).await {
+        let error = match timeout(self.timeout, self.otlp.export(batch)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("no answer in time".to_owned()),

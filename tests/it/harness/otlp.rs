@@ -1,17 +1,21 @@
 //! A collector: it takes traces over OTLP (HTTP, protobuf) and can be made to fail as real ones do.
 
-use std::sync::atomic::{AtomicU16, Ordering};
+mod tls;
+
+use std::io::Read as _;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::{SOON, eventually_some};
@@ -23,39 +27,71 @@ const BLACK_HOLE: u16 = 0;
 struct Taken {
     spans: Mutex<Vec<Span>>,
     services: Mutex<Vec<String>>,
+    encodings: Mutex<Vec<String>>,
     status: AtomicU16,
+    delay_ms: AtomicU64,
     asked: AtomicU16,
 }
 
 /// The running collector; gone when dropped.
 pub(crate) struct Collector {
     taken: Arc<Taken>,
-    port: u16,
+    url: String,
     task: JoinHandle<()>,
 }
 
 impl Collector {
     pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        Self::serving(listener, url)
+    }
+
+    /// With TLS and a certificate of its own authority, which is the second thing: a file.
+    pub(crate) async fn start_tls() -> (Self, tempfile::NamedTempFile) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
+        let (listener, authority) = tls::around(listener);
+        (Self::serving(listener, url), authority)
+    }
+
+    fn serving<L>(listener: L, url: String) -> Self
+    where
+        L: axum::serve::Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let taken = Arc::new(Taken::default());
         taken.status.store(200, Ordering::Relaxed);
         let app = axum::Router::new()
             .route("/v1/traces", post(take))
             .with_state(Arc::clone(&taken));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let serving = async move {
             let _until_aborted = axum::serve(listener, app).await;
         };
         Self {
             taken,
-            port,
+            url,
             task: tokio::spawn(serving),
         }
     }
 
     /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.url.clone()
+    }
+
+    /// Takes its time from now on.
+    pub(crate) fn answers_after(&self, delay: Duration) {
+        let delay_ms = delay.as_millis().try_into().unwrap();
+        self.taken.delay_ms.store(delay_ms, Ordering::Relaxed);
+    }
+
+    /// How what it got was encoded.
+    pub(crate) fn encodings(&self) -> Vec<String> {
+        self.taken.encodings.lock().unwrap().clone()
     }
 
     /// Answers with this status from now on.
@@ -98,8 +134,27 @@ impl Drop for Collector {
     }
 }
 
-async fn take(State(taken): State<Arc<Taken>>, body: Bytes) -> StatusCode {
+/// What a body holds, compressed or not.
+fn decoded(head: &HeaderMap, body: Bytes) -> (String, Bytes) {
+    let encoding = head.get("content-encoding");
+    let encoding = encoding.map_or("", |value| value.to_str().unwrap());
+    if encoding != "gzip" {
+        return (encoding.to_owned(), body);
+    }
+    let mut plain = Vec::new();
+    let mut reader = flate2::read::GzDecoder::new(&*body);
+    reader.read_to_end(&mut plain).expect("it is gzip");
+    (encoding.to_owned(), plain.into())
+}
+
+async fn take(State(taken): State<Arc<Taken>>, head: HeaderMap, body: Bytes) -> StatusCode {
     taken.asked.fetch_add(1, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(
+        taken.delay_ms.load(Ordering::Relaxed),
+    ))
+    .await;
+    let (encoding, body) = decoded(&head, body);
+    taken.encodings.lock().unwrap().push(encoding);
     let status = taken.status.load(Ordering::Relaxed);
     if status == BLACK_HOLE {
         tokio::time::sleep(Duration::from_secs(3600)).await;

@@ -52,6 +52,22 @@ fn user_information_moves_to_auth_and_is_never_shown() {
 }
 
 #[test]
+fn a_header_whose_name_says_that_it_is_secret_is_printed_without_its_value() {
+    let routes = |value: &str| {
+        load(&format!(
+            "routes: [{{ name: r, match: {{ method: POST, path: /r }}, publish: {{ subject: a }}, headers: {{ set: {{ Authorization: '{value}', X-Api-Key: '{value}', Region: eu }} }} }}]"
+        ))
+    };
+    let shown = serde_json::to_value(routes("s3cret").unwrap()).unwrap();
+    let set = &shown["routes"][0]["headers"]["set"];
+    assert_eq!(set["Authorization"], "[redacted]");
+    assert_eq!(set["X-Api-Key"], "[redacted]");
+    assert_eq!(set["Region"], "eu");
+    let errors = routes("[redacted]").unwrap_err().to_string();
+    assert!(errors.contains("put the value in its place"), "{errors}");
+}
+
+#[test]
 fn errors_show_no_secrets() {
     for yaml in [
         "nats: { servers: [\"nats://user:hunter2@\"] }",
