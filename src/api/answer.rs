@@ -66,7 +66,25 @@ pub fn asks_for(headers: &HeaderMap, media_type: &str) -> bool {
         .get_all(ACCEPT)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .any(|entry| is_type(entry, media_type))
+        .any(|entry| is_type(entry, media_type) && quality(entry) > 0)
+}
+
+/// How much an entry of `Accept` is wanted, in thousandths; 0: not at all.
+#[must_use]
+pub fn quality(entry: &[u8]) -> u16 {
+    let parameters = entry.split(|byte| *byte == b';').skip(1);
+    let value = parameters
+        .filter_map(|parameter| std::str::from_utf8(parameter).ok()?.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+        .and_then(|(_, value)| value.trim().parse::<f32>().ok())
+        .unwrap_or(1.0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 1000"
+    )]
+    let thousandths = (value.clamp(0.0, 1.0) * 1000.0) as u16;
+    thousandths
 }
 
 /// Whether a `Content-Type` or an entry of `Accept` is this media type, whatever its parameters.
@@ -95,6 +113,11 @@ mod tests {
             HeaderValue::from_static("text/html, Application/X-NDJSON ;q=0.9"),
         );
         assert!(asks_for(&headers, NDJSON));
+        let mut unwanted = HeaderMap::new();
+        for value in ["application/x-ndjson;q=0", "application/x-ndjson ; Q=0.0"] {
+            unwanted.insert(ACCEPT, HeaderValue::from_static(value));
+            assert!(!asks_for(&unwanted, NDJSON), "{value}");
+        }
     }
 
     #[test]

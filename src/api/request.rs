@@ -1,6 +1,7 @@
 //! `POST /v1/request/{subject}`: the body is a request, the reply is the answer.
 
 mod collect;
+mod lines;
 mod many;
 pub(super) mod refusal;
 

@@ -100,10 +100,16 @@ impl Envelope<'_> {
 }
 
 fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
+    // They lie in a map, and the same message looks the same each time.
+    let present = headers.iter().filter(|(_, values)| !values.is_empty());
+    let mut sorted: Vec<(&str, _)> = present
+        .map(|(name, values)| (name.as_ref(), values))
+        .collect();
+    sorted.sort_unstable_by_key(|(name, _)| *name);
     let mut before = &b",\"headers\":{"[..];
-    for (name, values) in headers.iter().filter(|(_, values)| !values.is_empty()) {
+    for (name, values) in sorted {
         out.extend_from_slice(before);
-        write_string(name.as_ref(), out);
+        write_string(name, out);
         let mut separator = &b":["[..];
         for value in values {
             out.extend_from_slice(separator);

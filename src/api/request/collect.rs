@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::Subject;
 use tokio::time::Instant;
 
 use crate::nats::{Failure, Inbound, Replies};
@@ -24,6 +25,8 @@ pub(super) enum End {
     Disconnected,
     /// The client reads too slowly.
     SlowClient,
+    /// natsway has no more memory for replies.
+    Overloaded,
     /// natsway ends.
     Draining,
 }
@@ -39,6 +42,7 @@ impl End {
             Self::Size => "size",
             Self::Disconnected => "disconnected",
             Self::SlowClient => "slow-client",
+            Self::Overloaded => "overloaded",
             Self::Draining => "draining",
         }
     }
@@ -56,15 +60,18 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct Collect {
     replies: Replies,
+    /// Where the request went: what callers know replies by. The inbox is natsway's own business.
+    subject: Subject,
     limits: Limits,
     count: usize,
     last: Instant,
 }
 
 impl Collect {
-    pub(super) fn new(replies: Replies, limits: Limits) -> Self {
+    pub(super) fn new(replies: Replies, subject: Subject, limits: Limits) -> Self {
         Self {
             replies,
+            subject,
             limits,
             count: 0,
             last: Instant::now(),
@@ -84,9 +91,10 @@ impl Collect {
         let until = gap_end.map_or(self.limits.deadline, |end| end.min(self.limits.deadline));
         match self.replies.next(until).await {
             Ok(reply) if is_sentinel(&reply) => Ok(Err(End::Sentinel)),
-            Ok(reply) => {
+            Ok(mut reply) => {
                 self.count += 1;
                 self.last = Instant::now();
+                reply.subject = self.subject.clone();
                 Ok(Ok(reply))
             }
             Err(Failure::Timeout) if self.count > 0 => {

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
-use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::collect::{Collect, End, Limits};
-use super::no_room_for_reply;
+use super::{lines, no_room_for_reply};
 use crate::api::answer::{self, NDJSON};
 use crate::api::query::{Query, invalid};
 use crate::layers::memory::Budget;
@@ -22,7 +19,7 @@ use crate::translate::envelope::{Encoding, Envelope};
 const NATSWAY_END: HeaderName = HeaderName::from_static("natsway-end");
 
 /// How many may be asked for.
-const REPLIES_MAX: usize = 1000;
+pub(super) const REPLIES_MAX: usize = 1000;
 
 /// How large an array becomes.
 const ARRAY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -62,6 +59,7 @@ impl Many {
         bodies: &Arc<Budget>,
         drain: &Drain,
     ) -> Result<Response, Problem> {
+        let asked_of = message.subject.clone();
         let capacity = self.count.unwrap_or(REPLIES_MAX);
         let asked = nats.request_many(message, capacity, call);
         let replies = asked.await.map_err(failed)?;
@@ -70,10 +68,11 @@ impl Many {
             gap: self.gap,
             deadline: call.deadline,
         };
-        let mut collect = Collect::new(replies, limits);
+        let mut collect = Collect::new(replies, asked_of, limits);
         let first = collect.next().await.map_err(failed)?;
         if self.streamed {
-            return Ok(streamed(first, collect, drain.clone()));
+            let body = lines::body(first, collect, Arc::clone(bodies), drain.clone());
+            return Ok(answer::sandboxed(answer::ok(NDJSON, body)));
         }
         array(first, collect, bodies).await
     }
@@ -90,7 +89,7 @@ fn failed(failure: Failure) -> Problem {
     Problem::from_failure(failure, Doing::Request)
 }
 
-fn write(reply: &Inbound, out: &mut Vec<u8>) {
+pub(super) fn write(reply: &Inbound, out: &mut Vec<u8>) {
     let envelope = Envelope {
         subject: &reply.subject,
         headers: reply.headers.as_ref(),
@@ -133,48 +132,6 @@ async fn array(
     let end = HeaderValue::from_static(end.as_str());
     response.headers_mut().insert(NATSWAY_END, end);
     Ok(answer::sandboxed(response))
-}
-
-fn streamed(first: Result<Inbound, End>, collect: Collect, drain: Drain) -> Response {
-    // What comes next, until the end was told.
-    let state = Some((Some(first), collect, drain));
-    let lines = stream::unfold(state, |state| async move {
-        let (ready, mut collect, drain) = state?;
-        let next = match ready {
-            Some(first) => first,
-            None => tokio::select! {
-                biased;
-                next = collect.next() => next.unwrap_or_else(|failure| Err(end_of(failure))),
-                () = drain.expired() => Err(End::Draining),
-            },
-        };
-        let (line, state) = match next {
-            Ok(reply) => (line_of(&reply), Some((None, collect, drain))),
-            Err(end) => (notice(end), None),
-        };
-        Some((Ok::<_, std::convert::Infallible>(line), state))
-    });
-    answer::sandboxed(answer::ok(NDJSON, Body::from_stream(lines)))
-}
-
-fn line_of(reply: &Inbound) -> Bytes {
-    let mut line = Vec::new();
-    write(reply, &mut line);
-    line.push(b'\n');
-    line.into()
-}
-
-fn notice(end: End) -> Bytes {
-    format!("{{\"notice\":\"end\",\"reason\":\"{}\"}}\n", end.as_str()).into()
-}
-
-/// A line is the only thing that can still be said.
-const fn end_of(failure: Failure) -> End {
-    match failure {
-        Failure::TooManyReplies => End::SlowClient,
-        Failure::Timeout | Failure::NotSentInTime => End::Timeout,
-        _ => End::Disconnected,
-    }
 }
 
 #[cfg(test)]

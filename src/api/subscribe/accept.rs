@@ -3,6 +3,7 @@
 use http::header::{ACCEPT, CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName};
 
+use crate::api::answer;
 use crate::problem::{Code, Problem};
 
 /// The form of a stream.
@@ -47,24 +48,13 @@ pub fn wanted(headers: &HeaderMap) -> Result<Wanted, Problem> {
 
 /// A media range with its quality in thousandths, where it covers a form.
 fn accepted(range: &str) -> Option<(u16, Wanted)> {
-    let mut parts = range.split(';').map(str::trim);
-    let form = match parts.next()?.to_ascii_lowercase().as_str() {
+    let essence = range.split(';').next()?.trim().to_ascii_lowercase();
+    let form = match essence.as_str() {
         "text/event-stream" | "text/*" | "*/*" => Wanted::Sse,
-        "application/x-ndjson" | "application/ndjson" => Wanted::Ndjson,
+        "application/x-ndjson" | "application/ndjson" | "application/*" => Wanted::Ndjson,
         _ => return None,
     };
-    let quality = parts
-        .filter_map(|parameter| parameter.split_once('='))
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
-        .and_then(|(_, value)| value.trim().parse::<f32>().ok())
-        .unwrap_or(1.0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0 to 1000"
-    )]
-    let thousandths = (quality.clamp(0.0, 1.0) * 1000.0) as u16;
-    Some((thousandths, form))
+    Some((answer::quality(range.as_bytes()), form))
 }
 
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
@@ -95,6 +85,8 @@ mod tests {
             ("text/*;q=0.1", Some(Wanted::Sse)),
             ("Text/Event-Stream", Some(Wanted::Sse)),
             ("application/x-ndjson", Some(Wanted::Ndjson)),
+            ("application/*", Some(Wanted::Ndjson)),
+            ("application/*;q=0.2, text/*", Some(Wanted::Sse)),
             ("application/x-ndjson, */*;q=0.1", Some(Wanted::Ndjson)),
             ("text/event-stream, application/x-ndjson", Some(Wanted::Sse)),
             (

@@ -101,7 +101,6 @@ async fn replies_that_a_client_does_not_read_are_paid_for() {
             sent.await.unwrap();
         }
     });
-    let before = bridge.rss_bytes();
     let mut ws = open(&bridge).await;
     for id in 0..REQUESTS {
         ws.send(&json!({"op": "request", "id": id, "subject": "large", "timeout": "30s"}))
@@ -114,9 +113,6 @@ async fn replies_that_a_client_does_not_read_are_paid_for() {
         .await;
     let held = bridge.metric("natsway_http_bodies_held_bytes", &[]).await;
     assert!(held <= f64::from(8 << 20), "{held}");
-    let grown = bridge.rss_bytes().saturating_sub(before);
-    // The replies together are 215 MiB.
-    assert!(grown < 140 << 20, "{grown} more bytes");
     let (mut replies, mut refusals) = (0, 0);
     for _ in 0..REQUESTS {
         let frame = ws.next().await;

@@ -4,7 +4,7 @@ use async_nats::HeaderMap;
 use serde_json::{Value, json};
 
 use super::service;
-use crate::harness::{Bridge, Nats};
+use crate::harness::{Bridge, Nats, SOON, eventually};
 
 fn replies(payloads: &[&str]) -> Vec<(HeaderMap, Vec<u8>)> {
     let reply = |payload: &&str| (HeaderMap::new(), payload.as_bytes().to_vec());
@@ -98,6 +98,86 @@ async fn an_array_holds_8_mib() {
     assert_eq!(answer.header("natsway-end"), Some("size"));
     assert_eq!(answer.json().as_array().unwrap().len(), 9);
     assert!(answer.body.len() <= 8 * 1024 * 1024);
+}
+
+#[tokio::test]
+async fn they_are_envelopes_with_the_subject_that_was_asked() {
+    let nats = Nats::start().await;
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("Node", "n1"), ("A", "1"), ("Zone", "z"), ("Order-Id", "7")] {
+        headers.insert(name, value);
+    }
+    let plain = (HeaderMap::new(), b"text".to_vec());
+    service(
+        &nats,
+        "stock.7",
+        vec![(headers, b"{\"left\":3}".to_vec()), plain],
+    )
+    .await;
+    let bridge = Bridge::start(&nats, "").await;
+    let path = "/v1/request/stock.7?max_replies=2&timeout=20s";
+    let first = concat!(
+        r#"{"subject":"stock.7","headers":{"A":["1"],"Node":["n1"],"Order-Id":["7"],"Zone":["z"]},"#,
+        r#""encoding":"json","data":{"left":3}}"#,
+    );
+    let second = r#"{"subject":"stock.7","encoding":"text","data":"text"}"#;
+    let array = bridge.post(path).send().await.expect(200);
+    assert_eq!(array.text(), format!("[{first},{second}]"));
+    let lines = bridge.post(path).header("accept", "application/x-ndjson");
+    let lines = lines.stream().await.expect_ok().rest().await;
+    let end = r#"{"notice":"end","reason":"count"}"#;
+    assert_eq!(lines, format!("{first}\n{second}\n{end}\n"));
+    let unwanted = bridge
+        .post(path)
+        .header("accept", "application/x-ndjson;q=0");
+    let unwanted = unwanted.send().await.expect(200);
+    assert_eq!(unwanted.header("content-type"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn a_reader_that_stands_still_is_held_a_bounded_part_for() {
+    let nats = Nats::start().await;
+    let large = "x".repeat(100_000);
+    service(&nats, "large", replies(&vec![large.as_str(); 1000])).await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut raw = bridge.raw().await;
+    raw.send(
+        "POST /v1/request/large?max_replies=1000&timeout=30s HTTP/1.1\r\nHost: localhost\r\n\
+         Accept: application/x-ndjson\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    let held = "natsway_http_bodies_held_bytes";
+    bridge
+        .metric_becomes(held, &[], |held| held > 7_800_000.0)
+        .await;
+    assert!(bridge.metric(held, &[]).await < 9_000_000.0);
+    let answer = raw.response().await.unwrap();
+    let mut lines = answer.body.split(|byte| *byte == b'\n').rev();
+    assert_eq!(lines.next(), Some(&b""[..]));
+    let last: Value = serde_json::from_slice(lines.next().unwrap()).unwrap();
+    assert_eq!(last, json!({"notice": "end", "reason": "slow-client"}));
+    let first: Value = serde_json::from_slice(lines.next_back().unwrap()).unwrap();
+    assert_eq!(first["subject"], "large");
+    bridge.metric_becomes(held, &[], |held| held < 0.5).await;
+}
+
+#[tokio::test]
+async fn a_streamed_one_keeps_its_place_until_its_end() {
+    let nats = Nats::start().await;
+    service(&nats, "one", replies(&["1"])).await;
+    let yaml = "api: { request: { concurrency: { limit: 1, queue: 0 } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let first = bridge.post("/v1/request/one?gap=20s&timeout=20s");
+    let first = first.header("accept", "application/x-ndjson");
+    let mut first = first.stream().await.expect_ok();
+    assert_eq!(first.json_line().await.unwrap()["data"], 1);
+    let second = async || bridge.post("/v1/request/one").send().await;
+    second().await.expect_problem(503, "overloaded");
+    drop(first);
+    eventually(SOON, "the place is free", async || {
+        second().await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,0 +1,158 @@
+//! Many replies as a body of lines, each as it comes.
+//!
+//! A task takes them from NATS whether the client reads or not, because only so is it known how much of
+//! them is held, and that the time is over. Each line is paid for until it is written; a client that is
+//! too far behind gets what was held for it, and the reason.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::collect::{Collect, End};
+use super::many::{REPLIES_MAX, write};
+use crate::layers::memory::{Budget, Drawn};
+use crate::lifecycle::Drain;
+use crate::nats::{Failure, Inbound};
+use crate::telemetry::metrics::Gauge;
+
+/// How much of the replies to one request may wait for its client.
+const WAITING_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// What was drawn for a line, of what the request may hold and of what the process may.
+type Paid = (Option<Drawn>, Drawn);
+
+/// A line, with what was drawn for it.
+struct Line {
+    bytes: Bytes,
+    _drawn: Option<Paid>,
+}
+
+struct Lines {
+    waiting: mpsc::Receiver<Line>,
+    /// On its way to the socket.
+    last: Option<Line>,
+    /// Ends with the body.
+    _pump: JoinSet<()>,
+}
+
+/// The body; `first` has come already.
+pub(super) fn body(
+    first: Result<Inbound, End>,
+    collect: Collect,
+    bodies: Arc<Budget>,
+    drain: Drain,
+) -> Body {
+    // Room for all there can be, and for the end.
+    let (lines, waiting) = mpsc::channel(REPLIES_MAX + 1);
+    let pump = Pump {
+        collect,
+        lines,
+        bodies,
+        own: Budget::new(WAITING_BYTES_MAX, Gauge::default()),
+    };
+    let mut task = JoinSet::new();
+    task.spawn(pump.run(first, drain));
+    Body::new(Lines {
+        waiting,
+        last: None,
+        _pump: task,
+    })
+}
+
+struct Pump {
+    collect: Collect,
+    lines: mpsc::Sender<Line>,
+    bodies: Arc<Budget>,
+    own: Arc<Budget>,
+}
+
+impl Pump {
+    async fn run(mut self, first: Result<Inbound, End>, drain: Drain) {
+        let end = tokio::select! {
+            biased;
+            end = self.pump(first) => end,
+            () = drain.expired() => End::Draining,
+        };
+        let notice = format!("{{\"notice\":\"end\",\"reason\":\"{}\"}}\n", end.as_str());
+        self.put(notice.into(), None).await;
+    }
+
+    async fn pump(&mut self, first: Result<Inbound, End>) -> End {
+        let mut next = first;
+        loop {
+            let paid = next.and_then(|reply| self.line_of(&reply));
+            match paid {
+                Ok((line, drawn)) => self.put(line, Some(drawn)).await,
+                Err(end) => return end,
+            }
+            next = match self.collect.next().await {
+                Ok(next) => next,
+                Err(failure) => return end_of(failure),
+            };
+        }
+    }
+
+    fn line_of(&self, reply: &Inbound) -> Result<(Bytes, Paid), End> {
+        // One place is for the notice.
+        if self.lines.capacity() <= 1 {
+            return Err(End::SlowClient);
+        }
+        let payload = reply.payload.len() as u64;
+        // Before it is written down, which takes as much again.
+        let mut shared = self.bodies.draw(payload).ok_or(End::Overloaded)?;
+        let mut line = Vec::new();
+        write(reply, &mut line);
+        line.push(b'\n');
+        let length = line.len() as u64;
+        if !shared.more(length.saturating_sub(payload)) {
+            return Err(End::Overloaded);
+        }
+        let own = self.own.draw(length);
+        // A single one fits always, however large.
+        let is_alone = self.lines.capacity() == self.lines.max_capacity();
+        match own.is_some() || is_alone {
+            true => Ok((line.into(), (own, shared))),
+            false => Err(End::SlowClient),
+        }
+    }
+
+    async fn put(&self, bytes: Bytes, drawn: Option<Paid>) {
+        let line = Line {
+            bytes,
+            _drawn: drawn,
+        };
+        // The body is gone only with this task.
+        let _ = self.lines.send(line).await;
+    }
+}
+
+/// A line is the only thing that can still be said.
+const fn end_of(failure: Failure) -> End {
+    match failure {
+        Failure::TooManyReplies => End::SlowClient,
+        Failure::Timeout | Failure::NotSentInTime => End::Timeout,
+        _ => End::Disconnected,
+    }
+}
+
+impl http_body::Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.last = None;
+        self.last = ready!(self.waiting.poll_recv(cx));
+        let bytes = self.last.as_ref().map(|line| line.bytes.clone());
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
