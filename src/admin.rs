@@ -48,7 +48,7 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin);
     let pages = Verb::of_fn(move |request| {
         use tower::Service as _;
-        let answer = pages.clone().call(request);
+        let answer = pages.clone().call(*request);
         Box::pin(async move {
             match answer.await {
                 Ok(response) => response,
@@ -66,7 +66,7 @@ pub fn router(admin: Admin) -> Router {
             .service(pages),
     );
     Router::new().fallback_service(tower::service_fn(move |request| {
-        let answer = stack.call(request);
+        let answer = stack.call(Box::new(request));
         async move { Ok::<_, Infallible>(answer.await) }
     }))
 }

@@ -7,7 +7,6 @@
 pub mod answer;
 pub mod batch;
 pub mod body;
-pub mod captures;
 pub mod jetstream;
 pub mod multiplex;
 pub mod ndjson;

@@ -11,6 +11,8 @@ pub mod access_log;
 pub mod admission;
 pub mod body;
 pub mod breaker;
+pub mod captures;
+pub mod context;
 pub mod cors;
 pub mod deadline;
 pub mod encoding;
@@ -36,13 +38,13 @@ pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Something that answers requests.
 pub trait Handle: Send + Sync + 'static {
-    /// Answers one.
-    fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
+    /// Answers one. It is boxed because each layer on its way moves it, and has room for it.
+    fn handle(&self, request: Box<Request>) -> impl Future<Output = Response> + Send;
 }
 
 /// Something that answers requests, whichever it is.
 #[derive(Clone)]
-pub struct Verb(Arc<dyn Fn(Request) -> Answer + Send + Sync>);
+pub struct Verb(Arc<dyn Fn(Box<Request>) -> Answer + Send + Sync>);
 
 impl std::fmt::Debug for Verb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,7 +62,7 @@ impl Verb {
         T: 'static,
     {
         Self(Arc::new(move |request| {
-            handler.clone().call(request, state.clone())
+            handler.clone().call(*request, state.clone())
         }))
     }
 
@@ -74,18 +76,18 @@ impl Verb {
     }
 
     /// A function from request to answer.
-    pub fn of_fn(function: impl Fn(Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn of_fn(function: impl Fn(Box<Request>) -> Answer + Send + Sync + 'static) -> Self {
         Self(Arc::new(function))
     }
 
     /// Answers one request.
-    pub fn call(&self, request: Request) -> Answer {
+    pub fn call(&self, request: Box<Request>) -> Answer {
         (self.0)(request)
     }
 }
 
 impl Handle for Verb {
-    fn handle(&self, request: Request) -> impl Future<Output = Response> + Send {
+    fn handle(&self, request: Box<Request>) -> impl Future<Output = Response> + Send {
         self.call(request)
     }
 }

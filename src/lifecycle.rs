@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{
+    CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
+};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -235,8 +237,8 @@ impl Drain {
     }
 
     /// Resolves when streams are to end with reason `draining`.
-    pub async fn draining(&self) {
-        self.inner.draining.cancelled().await;
+    pub fn draining(&self) -> WaitForCancellationFuture<'_> {
+        self.inner.draining.cancelled()
     }
 
     /// The same for something that is kept, such as a stream's body.
@@ -245,26 +247,31 @@ impl Drain {
     }
 
     /// Resolves when whatever still waits is to be answered 503.
-    pub async fn expired(&self) {
-        self.inner.expired.cancelled().await;
+    pub fn expired(&self) -> WaitForCancellationFuture<'_> {
+        self.inner.expired.cancelled()
     }
 
     /// Whether clients should look for another replica.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
-        self.inner.leaving.is_cancelled()
+        self.has_reached(Phase::Leaving)
     }
 
     /// Whether streams are to end.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.inner.draining.is_cancelled()
+        self.has_reached(Phase::Draining)
     }
 
     /// Whether the grace period is over.
     #[must_use]
     pub fn is_expired(&self) -> bool {
-        self.inner.expired.is_cancelled()
+        self.has_reached(Phase::Expired)
+    }
+
+    /// Asked for every request, so without the lock that is in a token.
+    fn has_reached(&self, phase: Phase) -> bool {
+        self.inner.phase.load(Ordering::Acquire) >= phase as u8
     }
 
     /// The end of the process waits until this token is dropped, within the grace period.

@@ -15,8 +15,7 @@
 //!
 //! The handler is any axum handler; its state is whatever the verb needs. What a stack has done for it:
 //!
-//! - extensions: [`layers::request_id::RequestId`], [`layers::peer::Peer`],
-//!   [`layers::deadline::Deadline`] (`timeout` in the query is parsed and within `timeout_max`), and on
+//! - extensions: [`layers::context::Context`] with the captures and the deadline (`timeout` in the query is parsed and within `timeout_max`), and on
 //!   streaming routes [`layers::admission::StreamPermit`] (a WebSocket's task keeps a clone; a body holds
 //!   it by itself);
 //! - the body is limited, timed and paid for: [`layers::body::collect`] reads it, and
@@ -38,14 +37,15 @@ mod stacks;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
-use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::future::RouteFuture;
-use http::{Method, Request};
+use http::Method;
 use hyper::body::Incoming;
 use serde_json::Value;
 use tower::Service;
@@ -53,7 +53,8 @@ use tower::Service;
 pub use route::{Kind, Route};
 pub use stacks::Shared;
 
-use crate::layers::Verb;
+use crate::layers::context;
+use crate::layers::{Answer, Verb};
 
 use endpoint::Endpoint;
 use stacks::Stacks;
@@ -79,9 +80,10 @@ impl RouteConflict {
     }
 }
 
-/// A router, and what it says of itself.
+/// The routes by their paths, and what they say of themselves.
 pub struct Built {
-    router: Router,
+    paths: matchit::Router<Endpoint>,
+    elsewhere: Endpoint,
     openapi: Value,
 }
 
@@ -92,26 +94,40 @@ impl fmt::Debug for Built {
 }
 
 impl Built {
-    /// Puts each route into its stack, and all of them into a router.
+    /// Puts each route into its stack, and all of them behind their paths.
     ///
     /// # Errors
     /// When two routes have the same method and path, or paths that cannot be told apart.
     pub fn new(routes: Vec<Route>, shared: &Shared) -> Result<Self, RouteConflict> {
         let openapi = openapi::document(&routes);
         let stacks = Stacks::new(shared);
-        let mut router = Router::new().fallback_service(Endpoint::fallback(stacks.not_found()));
-        let mut known = matchit::Router::new();
+        let mut paths = matchit::Router::new();
         for (path, methods) in by_path(routes)? {
-            known
-                .insert(path.clone(), ())
-                .map_err(|error| RouteConflict {
-                    name: methods[0].name.to_string(),
-                    path: path.clone(),
-                    why: error.to_string(),
-                })?;
-            router = router.route_service(&path, Endpoint::new(methods, &stacks));
+            let name = methods[0].name.to_string();
+            let endpoint = Endpoint::new(&path, methods, &stacks);
+            paths
+                .insert(path.clone(), endpoint)
+                .map_err(|error| RouteConflict::unusable(&name, &path, &error))?;
         }
-        Ok(Self { router, openapi })
+        Ok(Self {
+            paths,
+            elsewhere: Endpoint::fallback(stacks.not_found()),
+            openapi,
+        })
+    }
+
+    /// The answer of the route that a request is for.
+    #[must_use]
+    pub fn answer(&self, mut request: Box<Request>) -> Answer {
+        let Ok(found) = self.paths.at(request.uri().path()) else {
+            return self.elsewhere.answer(request);
+        };
+        let endpoint = found.value;
+        if !found.params.is_empty() {
+            let captures = endpoint.captured(found.params.iter().map(|(_, value)| value));
+            context::Context::of_mut(&mut request).captures = captures;
+        }
+        endpoint.answer(request)
     }
 
     /// The OpenAPI document of the routes.
@@ -164,18 +180,34 @@ impl Routes {
     }
 }
 
-impl Service<Request<Incoming>> for Routes {
+impl Service<http::Request<Incoming>> for Routes {
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Answering;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let mut router = self.current.load().router.clone();
-        router.call(request)
+    fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
+        Answering(self.current.load().answer(Box::new(request.map(Body::new))))
+    }
+}
+
+/// An answer as a service gives it.
+pub struct Answering(Answer);
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Answering").finish()
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(ready!(self.0.as_mut().poll(cx))))
     }
 }
 

@@ -76,7 +76,7 @@ pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limit
     // Until the loop has taken what the backlog holds, the process is not idle.
     let accepting = drain.work();
     let shared = Arc::new(connection::Shared {
-        http: connection::http(limits.keep_alive),
+        http: connection::Http::new(limits.keep_alive),
         timers: limits.timers,
         drain: drain.clone(),
         service,

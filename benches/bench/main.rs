@@ -28,18 +28,35 @@ fn main() {
         Some("serve-bare") => servers::bare(),
         Some("serve-echo") => servers::echo(&args[1]),
         Some("serve-naive-sse") => servers::naive_sse(&args[1]),
+        Some("load") => load(&args[1..]),
         filter => measure(filter),
     }
+}
+
+/// `load ADDRESS PATH CONNECTIONS SECONDS`: posts to one path, for a profiler to watch the server.
+fn load(args: &[String]) {
+    let [address, path, connections, seconds] = args else {
+        panic!("load ADDRESS PATH CONNECTIONS SECONDS");
+    };
+    let request = http_load::post(address, path, "", &[b'x'; 128]);
+    let connections = connections.parse().unwrap();
+    let span = Duration::from_secs(seconds.parse().unwrap());
+    let load = http_load::closed_loop(address, &request, connections, span);
+    let found = runtime().block_on(load);
+    let (p50, p99) = (found.percentile_us(50), found.percentile_us(99));
+    let (rate, failed) = (found.rate_hz(), found.failed);
+    println!("{rate:.0} a second, p50 {p50} us, p99 {p99} us, {failed} failed");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
 }
 
 fn measure(filter: Option<&str>) {
     let rounds = number("NATSWAY_BENCH_ROUNDS", 3);
     let seconds = Duration::from_millis(number("NATSWAY_BENCH_MS", 2000));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let report = runtime.block_on(cases::run(filter, rounds, seconds));
+    let report = runtime().block_on(cases::run(filter, rounds, seconds));
     println!("{report}");
     report.write_json();
 }

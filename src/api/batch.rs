@@ -16,13 +16,13 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use super::answer::{NDJSON, is_type};
-use super::captures::Captures;
 use super::jetstream::Api;
 use super::publish::confirm_of;
 use super::query::{Query, invalid};
 use super::recipe::Recipe;
 use super::session::Session;
 use crate::config::{self, Confirm, SizeLimit};
+use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::nats::{Failure, Nats};
 use crate::problem::{Code, Doing, Problem};
@@ -161,12 +161,12 @@ fn is_ndjson(value: &http::HeaderValue) -> bool {
 /// Whatever is wrong with it, or became of its lines.
 pub async fn handle(State(verb): State<Arc<Batch>>, request: Request) -> Result<Response, Problem> {
     let deadline = Deadline::of(&request);
-    let (mut parts, body) = request.into_parts();
-    let captures = Captures::of(&mut parts).await?;
+    let (parts, body) = request.into_parts();
+    let captures = Captures::of(&parts.extensions)?;
     let query = verb.recipe.query(parts.uri.query())?;
     check_form(verb.form, &parts.headers, &query)?;
     let confirm = confirm_of(&query)?.unwrap_or(verb.confirm);
-    let source = verb.source(&parts.headers, &captures, &query)?;
+    let source = verb.source(&parts.headers, captures, &query)?;
     verb.refuse_while_away()?;
     let session = verb.recipe.session();
     let upload = Upload::new(session, &verb.jetstream, confirm, deadline.timeout);

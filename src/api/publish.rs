@@ -12,13 +12,13 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::captures::Captures;
 use super::jetstream::Api;
 use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
 use super::session::Session;
 use super::{answer, body};
 use crate::config::{self, Confirm, PublishAction};
+use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::nats::{self, Call, Nats, Outbound};
 use crate::problem::{Doing, Outcome, Problem};
@@ -133,13 +133,13 @@ pub async fn handle(
 ) -> Result<Response, Problem> {
     let deadline = Deadline::of(&request);
     let (mut parts, body) = request.into_parts();
-    let captures = Captures::of(&mut parts).await?;
+    let captures = Captures::of(&parts.extensions)?;
     let recipe = &verb.recipe;
     let query = recipe.query(parts.uri.query())?;
     let confirm = confirm_of(&query)?.unwrap_or(verb.confirm);
     let expect = Expect::read(&query, confirm, verb.stream.as_ref())?;
 
-    let subject = recipe.subject(&captures)?;
+    let subject = recipe.subject(captures)?;
 
     let session = recipe.session();
     let sending = Sending::prepare(
@@ -148,7 +148,7 @@ pub async fn handle(
         &parts.extensions,
         &mut parts.headers,
     );
-    let mut headers = recipe.headers(&parts.headers, &captures, &query)?;
+    let mut headers = recipe.headers(&parts.headers, captures, &query)?;
     expect.write(&mut headers, session.nats())?;
     let payload = body::read(body, headers.as_ref(), session.nats()).await?;
     let message = Outbound::new(subject.to_nats(), payload).with_headers(headers);

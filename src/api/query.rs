@@ -199,6 +199,9 @@ pub fn invalid(name: &str, why: impl Display) -> Problem {
 
 /// As HTML forms and every HTTP client write it: `+` is a blank.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Some(Cow::Borrowed(text));
+    }
     if !text.contains('+') {
         return percent_decode_str(text).decode_utf8().ok();
     }

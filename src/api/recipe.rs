@@ -3,10 +3,10 @@
 use async_nats::header::HeaderMap as NatsHeaders;
 use http::HeaderMap;
 
-use super::captures::Captures;
 use super::query::{Params, Query};
 use super::session::Session;
 use crate::config;
+use crate::layers::captures::Captures;
 use crate::nats::Nats;
 use crate::problem::Problem;
 use crate::subject::{Subject, SubjectTemplate};

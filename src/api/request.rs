@@ -10,12 +10,12 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 
-use super::captures::Captures;
 use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
 use super::session::Session;
 use super::{answer, body};
 use crate::config::{self, RequestAction};
+use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::layers::memory::Budget;
 use crate::lifecycle::Drain;
@@ -111,12 +111,12 @@ pub async fn handle(
 ) -> Result<Response, Problem> {
     let deadline = Deadline::of(&request);
     let (mut parts, body) = request.into_parts();
-    let captures = Captures::of(&mut parts).await?;
+    let captures = Captures::of(&parts.extensions)?;
     let recipe = &verb.recipe;
     let query = recipe.query(parts.uri.query())?;
     let many = Many::read(&query, &parts.headers)?;
 
-    let subject = recipe.subject(&captures)?;
+    let subject = recipe.subject(captures)?;
 
     let session = recipe.session();
     let sending = Sending::prepare(
@@ -125,7 +125,7 @@ pub async fn handle(
         &parts.extensions,
         &mut parts.headers,
     );
-    let headers = recipe.headers(&parts.headers, &captures, &query)?;
+    let headers = recipe.headers(&parts.headers, captures, &query)?;
     let payload = body::read(body, headers.as_ref(), session.nats()).await?;
     let message = Outbound::new(subject.to_nats(), payload).with_headers(headers);
 

@@ -18,12 +18,12 @@ use http::request::Parts;
 use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
-use super::captures::Captures;
 use super::query::{Params, Query};
 use super::session::Session;
 use super::stream_body::{Feed, Form, Lifetimes, StreamBody};
 use super::websocket;
 use crate::config::{self, OnSlow, Param};
+use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::nats::Buffer;
 use crate::problem::{Code, Doing, Problem};
@@ -166,7 +166,7 @@ impl Subscribe {
         parts: &mut Parts,
         query: &Query<'_>,
     ) -> Result<Vec<SubjectPattern>, Problem> {
-        let captures = Captures::of(parts).await?;
+        let captures = Captures::of(&parts.extensions)?;
         let subjects = match &self.asked {
             Asked::Path => {
                 let subject = captures.get("subject").unwrap_or_default();

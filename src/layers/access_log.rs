@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 use tower::Layer;
 
 use super::Handle;
+use super::context::Context;
 use super::held::until_end;
 use super::peer::Peer;
 use super::request_id::RequestId;
@@ -20,6 +21,8 @@ use crate::telemetry::logs::ACCESS;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::traces::Origin;
 use crate::translate::trace_ids;
+
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What a log line says of a route.
 #[derive(Clone, Debug)]
@@ -64,7 +67,7 @@ struct Recorder {
 }
 
 impl<N: Handle> Handle for Recorded<N> {
-    async fn handle(&self, request: Request) -> Response {
+    async fn handle(&self, request: Box<Request>) -> Response {
         let mut flight = Flight::begin(Arc::clone(&self.recorder), &request);
         let response = self.next.handle(request).await;
         flight.answered(&response);
@@ -93,7 +96,7 @@ struct Flight {
     answered: Option<Answered>,
     /// The trace, where the request is traced.
     trace: Option<Arc<str>>,
-    line: Option<Box<Line>>,
+    line: Option<Line>,
 }
 
 struct Answered {
@@ -118,11 +121,12 @@ impl Flight {
     fn begin(recorder: Arc<Recorder>, request: &Request) -> Self {
         recorder.metrics.in_flight.inc();
         let line = (recorder.log != AccessLog::Off).then(|| {
-            Box::new(Line {
-                id: request.extensions().get().cloned(),
-                peer: request.extensions().get().cloned(),
-                traceparent: request.headers().get("traceparent").cloned(),
-            })
+            let context = Context::of(request);
+            Line {
+                id: context.id.clone(),
+                peer: context.peer.clone(),
+                traceparent: request.headers().get(&TRACEPARENT).cloned(),
+            }
         });
         Self {
             recorder,
@@ -175,7 +179,7 @@ fn write(named: &Named, line: &Line, answered: &Answered, started: Instant) {
         target: ACCESS,
         trace_id = trace.map(|(trace, _)| trace),
         span_id = trace.map(|(_, span)| span),
-        request_id = line.id.as_ref().map(RequestId::as_str),
+        request_id = line.id.as_ref().map(RequestId::to_text).as_deref(),
         route = &*named.route,
         method = named.method.as_str(),
         path = &*named.path,
@@ -212,7 +216,7 @@ mod tests {
         let failing =
             Verb::of_fn(|_| Box::pin(async { Problem::new(Code::NoResponders).into_response() }));
         recorded(&metrics, failing)
-            .handle(Request::new(Body::empty()))
+            .handle(Request::new(Body::empty()).into())
             .await;
         let text = metrics.text();
         let problem = "natsway_http_problems_total{route=\"r\",code=\"no-responders\",source=\"responder\"} 1";
@@ -230,7 +234,7 @@ mod tests {
         let metrics = Metrics::new();
         let stack = recorded(&metrics, Verb::of_fn(|_| Box::pin(std::future::pending())));
         {
-            let answer = stack.handle(Request::new(Body::empty()));
+            let answer = stack.handle(Request::new(Body::empty()).into());
             tokio::pin!(answer);
             assert!(futures_util::poll!(answer.as_mut()).is_pending());
             assert!(

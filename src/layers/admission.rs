@@ -164,7 +164,7 @@ pub struct Admission<N> {
 }
 
 impl<N: Handle> Handle for Admission<N> {
-    async fn handle(&self, request: Request) -> Response {
+    async fn handle(&self, request: Box<Request>) -> Response {
         match self.places.enter(Deadline::of(&request).at).await {
             // Many replies and fetched messages stream from a unary route.
             Ok(permit) => until_end(self.next.handle(request).await, permit),
@@ -199,7 +199,7 @@ pub struct StreamAdmission<N> {
 }
 
 impl<N: Handle> Handle for StreamAdmission<N> {
-    async fn handle(&self, mut request: Request) -> Response {
+    async fn handle(&self, mut request: Box<Request>) -> Response {
         match self.enter(Deadline::of(&request)).await {
             Ok(permit) => {
                 request.extensions_mut().insert(permit.clone());

@@ -85,10 +85,10 @@ impl Rules {
 
     /// Looks at what was declared, draws, and puts a meter around the body. What was drawn lives as
     /// long as the returned value, which is as long as somebody may hold the payload.
-    fn admit(&self, request: Request) -> Result<(Request, Room), Problem> {
+    fn admit(&self, request: &mut Request) -> Result<Room, Problem> {
         let hint = request.body().size_hint();
         if hint.exact() == Some(0) {
-            return Ok((request, Room::default()));
+            return Ok(Room::default());
         }
         let limit = self.limit();
         if hint.lower() > limit {
@@ -100,8 +100,8 @@ impl Rules {
             (Intake::Whole(_), None) => STEP.min(limit),
         };
         let room = Room::new(self.budget.draw(first).ok_or_else(no_room)?);
-        let clock = Clock::new(self.intake, Deadline::of(&request));
-        let (parts, body) = request.into_parts();
+        let clock = Clock::new(self.intake, Deadline::of(request));
+        let body = std::mem::take(request.body_mut());
         let metered = Metered {
             body,
             limit,
@@ -110,7 +110,8 @@ impl Rules {
             clock,
             grows: matches!(self.intake, Intake::Whole(_)),
         };
-        Ok((Request::from_parts(parts, Body::new(metered)), room))
+        *request.body_mut() = Body::new(metered);
+        Ok(room)
     }
 }
 
@@ -349,9 +350,9 @@ pub struct WithBody<N> {
 }
 
 impl<N: Handle> Handle for WithBody<N> {
-    async fn handle(&self, request: Request) -> Response {
-        match self.rules.admit(request) {
-            Ok((request, room)) => {
+    async fn handle(&self, mut request: Box<Request>) -> Response {
+        match self.rules.admit(&mut request) {
+            Ok(room) => {
                 let mut response = self.next.handle(request).await;
                 if room.is_late() {
                     response.extensions_mut().insert(CameLate);

@@ -184,7 +184,7 @@ pub struct WithBreaker<N> {
 }
 
 impl<N: Handle> Handle for WithBreaker<N> {
-    async fn handle(&self, request: Request) -> Response {
+    async fn handle(&self, request: Box<Request>) -> Response {
         let Some(circuit) = &self.circuit else {
             return self.next.handle(request).await;
         };
@@ -219,6 +219,7 @@ impl<N> WithBreaker<N> {
 mod tests {
     use super::*;
     use crate::layers::Verb;
+    use crate::layers::context::Context;
     use axum::body::Body;
     use tokio::time::advance;
 
@@ -312,8 +313,8 @@ mod tests {
             let breaker = layer(Some(settings), own, gauge.clone()).layer(verb);
             let mut request = Request::new(Body::empty());
             let deadline = Deadline::after(Duration::from_secs(asked));
-            request.extensions_mut().insert(deadline);
-            breaker.handle(request).await;
+            Context::of_mut(&mut request).deadline = Some(deadline);
+            breaker.handle(request.into()).await;
             assert_eq!(gauge.get() == 1, open, "{asked} {waited} {late}");
         }
     }

@@ -71,7 +71,7 @@ pub struct WithCors<N> {
 }
 
 impl<N: Handle> Handle for WithCors<N> {
-    async fn handle(&self, request: Request) -> Response {
+    async fn handle(&self, request: Box<Request>) -> Response {
         if self.origins.is_empty() {
             return self.next.handle(request).await;
         }

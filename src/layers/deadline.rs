@@ -6,6 +6,9 @@
 //! period is over.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -15,6 +18,7 @@ use tokio::time::Instant;
 use tower::Layer;
 
 use super::Handle;
+use super::context::Context;
 use crate::lifecycle::Drain;
 use crate::problem::{Code, Outcome, Problem};
 use crate::translate::duration;
@@ -41,7 +45,7 @@ impl Deadline {
     /// The request's own. Every stack sets one.
     #[must_use]
     pub fn of(request: &Request) -> Self {
-        let own = request.extensions().get::<Self>().copied();
+        let own = Context::of(request).deadline;
         debug_assert!(own.is_some(), "the deadline layer is outside this one");
         own.unwrap_or_else(|| Self::after(Duration::from_secs(5)))
     }
@@ -113,17 +117,30 @@ pub struct WithDeadline<N> {
 }
 
 impl<N: Handle> Handle for WithDeadline<N> {
-    async fn handle(&self, mut request: Request) -> Response {
+    async fn handle(&self, mut request: Box<Request>) -> Response {
         let timeout = match self.timeouts.of(request.uri().query()) {
             Ok(timeout) => timeout,
             Err(problem) => return problem.into_response(),
         };
-        request.extensions_mut().insert(Deadline::after(timeout));
-        tokio::select! {
-            biased;
-            response = self.next.handle(request) => response,
-            () = self.drain.expired() => cut_off(),
-        }
+        let context = Context::of_mut(&mut request);
+        context.deadline = Some(Deadline::after(timeout));
+        let waits = !context.is_polled_at_the_end;
+        let mut answer = pin!(self.next.handle(request));
+        let mut expired = pin!(waits.then(|| self.drain.expired()));
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                return Poll::Ready(response);
+            }
+            let is_over = match expired.as_mut().as_pin_mut() {
+                Some(expired) => expired.poll(cx).is_ready(),
+                None => self.drain.is_expired(),
+            };
+            match is_over {
+                true => Poll::Ready(cut_off()),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 }
 

@@ -22,7 +22,7 @@ pub struct IdentityOnly<N> {
 }
 
 impl<N: Handle> Handle for IdentityOnly<N> {
-    async fn handle(&self, request: Request) -> Response {
+    async fn handle(&self, request: Box<Request>) -> Response {
         if is_encoded(request.headers()) {
             return Problem::new(Code::UnsupportedMediaType).into_response();
         }

@@ -18,8 +18,9 @@ use http::{HeaderName, HeaderValue};
 use tower::Layer;
 
 use super::Handle;
+use super::context::Context;
 use super::cors::Origins;
-use super::peer::{Local, Peer};
+use super::peer::Local;
 use crate::problem::{Code, Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -69,6 +70,10 @@ impl Hosts {
     }
 
     fn permits_name(&self, name: &str, bound: IpAddr, loopback: bool) -> bool {
+        // What nearly everybody says, before an address is made of it.
+        if loopback && matches!(name, "127.0.0.1" | "localhost" | "::1") {
+            return true;
+        }
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let address = name.parse::<IpAddr>().ok();
         address == Some(bound)
@@ -113,7 +118,7 @@ pub struct Guard<N> {
 }
 
 impl<N: Handle> Handle for Guard<N> {
-    async fn handle(&self, request: Request) -> Response {
+    async fn handle(&self, request: Box<Request>) -> Response {
         match self.check(&request) {
             Ok(()) => self.next.handle(request).await,
             Err(problem) => problem.into_response(),
@@ -123,7 +128,7 @@ impl<N: Handle> Handle for Guard<N> {
 
 impl<N> Guard<N> {
     fn check(&self, request: &Request) -> Result<(), Problem> {
-        if let Some(peer) = request.extensions().get::<Peer>()
+        if let Some(peer) = &Context::of(request).peer
             && !self.hosts.permit(&peer.local, request)
         {
             return Err(Problem::new(Code::HostNotAllowed));

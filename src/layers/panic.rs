@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tower::Layer;
 
 use super::Handle;
+use super::context::Context;
 use super::request_id::RequestId;
 use crate::problem::{Code, Problem};
 
@@ -24,8 +25,8 @@ pub struct CatchPanic<N> {
 }
 
 impl<N: Handle> Handle for CatchPanic<N> {
-    async fn handle(&self, request: Request) -> Response {
-        let id = request.extensions().get::<RequestId>().cloned();
+    async fn handle(&self, request: Box<Request>) -> Response {
+        let id = Context::of(&request).id.clone();
         // Unwind safe: what a panicking request leaves behind is its own, and all that requests share
         // is atomics and locks that do not poison.
         match AssertUnwindSafe(self.next.handle(request))
@@ -34,7 +35,8 @@ impl<N: Handle> Handle for CatchPanic<N> {
         {
             Ok(response) => response,
             Err(_) => {
-                let request_id = id.as_ref().map(RequestId::as_str);
+                let request_id = id.as_ref().map(RequestId::to_text);
+                let request_id = request_id.as_deref();
                 tracing::error!(request_id, "a request panicked and was answered 500");
                 Problem::new(Code::Internal).into_response()
             }
@@ -51,7 +53,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_internal_problem() {
         let stack = layer().layer(Verb::of_fn(|_| Box::pin(async { panic!("on purpose") })));
-        let response = stack.handle(Request::new(Body::empty())).await;
+        let response = stack.handle(Request::new(Body::empty()).into()).await;
         let problem = response.extensions().get::<Problem>().unwrap();
         assert_eq!(problem.code(), Code::Internal);
     }

@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tower::Layer;
 
 use super::Handle;
+use super::context::Context;
 use super::peer::Peer;
 use crate::config::{Rate, RateKey};
 use crate::problem::{Code, Problem};
@@ -114,7 +115,7 @@ impl RateLimit {
     pub fn key_of(&self, request: &Request) -> Key {
         let key: Cow<'_, [u8]> = match &self.key {
             RateKey::Route => return Key(SHARED),
-            RateKey::ClientIp => match request.extensions().get::<Peer>().and_then(Peer::ip) {
+            RateKey::ClientIp => match Context::of(request).peer.as_ref().and_then(Peer::ip) {
                 Some(IpAddr::V4(ip)) => Cow::Owned(ip.octets().to_vec()),
                 // Whoever has one IPv6 address has a /64 of them.
                 Some(IpAddr::V6(ip)) => Cow::Owned(ip.octets()[..8].to_vec()),
@@ -171,7 +172,7 @@ pub struct RateLimited<N> {
 }
 
 impl<N: Handle> Handle for RateLimited<N> {
-    async fn handle(&self, request: Request) -> Response {
+    async fn handle(&self, request: Box<Request>) -> Response {
         let Some(limit) = &self.limit else {
             return self.next.handle(request).await;
         };
@@ -221,7 +222,7 @@ mod tests {
             local: Arc::new(Local::Tcp("127.0.0.1:1".parse().unwrap())),
             remote: Some(std::net::SocketAddr::new(ip.parse().unwrap(), 5)),
         };
-        request.extensions_mut().insert(peer);
+        Context::of_mut(&mut request).peer = Some(peer);
         request
     }
 

@@ -1,7 +1,7 @@
 //! The request id, and the last touch to every answer. Outermost: whatever fails inside is answered with
 //! the id, and here the problems become JSON, after logs and metrics have read them as values.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use tower::Layer;
 
+use super::context::Context;
 use super::{Handle, problem_event};
 use crate::problem::Problem;
 
@@ -21,15 +22,41 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const LENGTH_MAX: usize = 128;
 
-/// The id, as a request extension.
+/// What a request is called.
 #[derive(Clone, Debug)]
-pub struct RequestId(HeaderValue);
+pub enum RequestId {
+    /// By its client.
+    Given(HeaderValue),
+    /// By natsway, which counts. Written out only where somebody reads it.
+    Counted(u64),
+}
+
+/// `{prefix:016x}-{count:x}` at its longest.
+const COUNTED_MAX: usize = 33;
 
 impl RequestId {
     /// The id as text.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+    pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Given(value) => value.to_str().unwrap_or_default().into(),
+            Self::Counted(count) => {
+                let mut room = [0; COUNTED_MAX];
+                let text = str::from_utf8(counted(*count, &mut room));
+                text.unwrap_or_default().to_owned().into()
+            }
+        }
+    }
+
+    fn into_header(self) -> HeaderValue {
+        match self {
+            Self::Given(value) => value,
+            Self::Counted(count) => {
+                let mut room = [0; COUNTED_MAX];
+                HeaderValue::from_bytes(counted(count, &mut room))
+                    .expect("hexadecimal digits and a hyphen")
+            }
+        }
     }
 
     /// Takes over what the client sent when it is sane: it goes into logs and answers as it is.
@@ -37,47 +64,35 @@ impl RequestId {
         headers
             .get(X_REQUEST_ID)
             .filter(|value| is_sane(value.as_bytes()))
-            .map_or_else(Self::generate, |value| Self(value.clone()))
+            .map_or_else(Self::generate, |value| Self::Given(value.clone()))
     }
 
     /// Unique for this process by the counter and among processes by the random prefix; nobody may
     /// guess anything from it but how many requests there were.
     fn generate() -> Self {
-        static PREFIX: LazyLock<u64> = LazyLock::new(rand::random);
         static COUNTER: AtomicU64 = AtomicU64::new(1);
-        let mut text = Stack {
-            bytes: [0; 33],
-            length: 0,
-        };
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let written = write!(text, "{:016x}-{count:x}", *PREFIX);
-        debug_assert!(written.is_ok(), "33 bytes fit");
-        Self(HeaderValue::from_bytes(text.bytes()).expect("hexadecimal digits and a hyphen"))
+        Self::Counted(COUNTER.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// A short text on the stack.
-struct Stack {
-    bytes: [u8; 33],
-    length: usize,
+fn counted(count: u64, room: &mut [u8; COUNTED_MAX]) -> &[u8] {
+    static PREFIX: LazyLock<[u8; 16]> = LazyLock::new(|| {
+        let mut digits = [0; 16];
+        hexadecimal(rand::random(), &mut digits);
+        digits
+    });
+    room[..16].copy_from_slice(&*PREFIX);
+    room[16] = b'-';
+    let digits = (64 - count.leading_zeros()).div_ceil(4).max(1) as usize;
+    hexadecimal(count, &mut room[17..17 + digits]);
+    &room[..17 + digits]
 }
 
-impl Stack {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl std::fmt::Write for Stack {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.length + text.len();
-        let room = self
-            .bytes
-            .get_mut(self.length..end)
-            .ok_or(std::fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
+/// Writes the lowest digits of a number, as many as there is room for.
+fn hexadecimal(mut number: u64, room: &mut [u8]) {
+    for digit in room.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
     }
 }
 
@@ -108,14 +123,16 @@ pub struct WithRequestId<N> {
 }
 
 impl<N: Handle> Handle for WithRequestId<N> {
-    async fn handle(&self, mut request: Request) -> Response {
+    async fn handle(&self, mut request: Box<Request>) -> Response {
         let id = RequestId::of(request.headers());
-        request.extensions_mut().insert(id.clone());
+        Context::of_mut(&mut request).id = Some(id.clone());
         let as_event = self.form == Form::Stream && problem_event::is_wanted(&request);
         let mut response = self.next.handle(request).await;
         render(&mut response, &id, as_event);
         finish(&mut response, self.form);
-        response.headers_mut().insert(X_REQUEST_ID, id.0);
+        response
+            .headers_mut()
+            .insert(X_REQUEST_ID, id.into_header());
         response
     }
 }
@@ -125,7 +142,7 @@ fn render(response: &mut Response, id: &RequestId, as_event: bool) {
         if as_event && problem_event::render(response, &problem, id) {
             return;
         }
-        let body = problem.to_json(Some(id.as_str())).to_string();
+        let body = problem.to_json(Some(&id.to_text())).to_string();
         *response.body_mut() = Body::from(body);
         // A router inside has already measured the empty body.
         response.headers_mut().remove(CONTENT_LENGTH);
@@ -170,15 +187,24 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(X_REQUEST_ID, HeaderValue::from_str(sent).unwrap());
-            assert_eq!(RequestId::of(&headers).as_str() == sent, taken, "{sent}");
+            assert_eq!(RequestId::of(&headers).to_text() == sent, taken, "{sent}");
         }
     }
 
     #[test]
     fn generated_ids_differ_and_are_sane() {
         let (first, second) = (RequestId::generate(), RequestId::generate());
-        assert_ne!(first.as_str(), second.as_str());
-        assert!(is_sane(first.as_str().as_bytes()));
+        assert_ne!(first.to_text(), second.to_text());
+        assert!(is_sane(first.to_text().as_bytes()));
+    }
+
+    #[test]
+    fn counts_are_written_without_leading_zeros() {
+        let text = |count| RequestId::Counted(count).to_text()[16..].to_owned();
+        for (count, written) in [(0, "-0"), (15, "-f"), (16, "-10"), (0xabc, "-abc")] {
+            assert_eq!(text(count), written);
+        }
+        assert_eq!(text(u64::MAX), "-ffffffffffffffff");
     }
 
     #[tokio::test]
@@ -195,7 +221,7 @@ mod tests {
             .header(X_REQUEST_ID, "r-1")
             .body(Body::empty())
             .unwrap();
-        let response = stack.handle(request).await;
+        let response = stack.handle(request.into()).await;
         assert_eq!(response.headers()[X_REQUEST_ID], "r-1");
         assert!(!response.headers().contains_key(CONTENT_LENGTH));
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");

@@ -12,7 +12,7 @@ use tower::Layer;
 
 use super::Handle;
 use super::access_log::Named;
-use super::request_id::RequestId;
+use super::context::Context;
 use crate::problem::Problem;
 use crate::telemetry::traces::{Decision, Origin, Span, SpanKind, Tracer, names};
 
@@ -36,7 +36,7 @@ pub struct Traced<N> {
 }
 
 impl<N: Handle> Handle for Traced<N> {
-    async fn handle(&self, mut request: Request) -> Response {
+    async fn handle(&self, mut request: Box<Request>) -> Response {
         let span = self
             .tracer
             .as_ref()
@@ -77,8 +77,8 @@ fn begin(origin: Origin, named: &Named, request: &Request) -> Span {
     span.set(names::HTTP_ROUTE, Arc::clone(&named.path));
     span.set(names::ROUTE, Arc::clone(&named.route));
     span.set(names::URL_SCHEME, "http");
-    if let Some(id) = request.extensions().get::<RequestId>() {
-        span.set(names::REQUEST_ID, id.as_str().to_owned());
+    if let Some(id) = &Context::of(request).id {
+        span.set(names::REQUEST_ID, id.to_text().into_owned());
     }
     span
 }

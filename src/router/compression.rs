@@ -21,11 +21,11 @@ pub(super) fn around(stack: Verb) -> Verb {
             .and(NotForContentType::SSE),
     );
     let service = layer.layer(tower::service_fn(move |request: Request| {
-        let answer = stack.call(request);
+        let answer = stack.call(Box::new(request));
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     }));
     Verb::of_fn(move |request| {
-        let answer = service.clone().call(request);
+        let answer = service.clone().call(*request);
         Box::pin(async move {
             match answer.await {
                 Ok(response) => response.map(Body::new),

@@ -1,32 +1,30 @@
-//! The methods of one path. axum's own method router answers HEAD wherever there is a GET, and bare 405s.
+//! The methods of one path. axum's own router answers HEAD wherever there is a GET, gives bare 405s,
+//! and clones and boxes for every request.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
+use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
-use http::Method;
-use tower::Service;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method};
+use http_body::Body as _;
 
 use super::allowed;
 use super::route::{Alternative, Route};
 use super::stacks::Stacks;
-use crate::layers::Verb;
+use crate::layers::captures::Captures;
+use crate::layers::{Answer, Verb};
 
 /// Picks the stack by the method.
-#[derive(Clone, Debug)]
-pub(super) struct Endpoint(Arc<Methods>);
-
 #[derive(Debug)]
-struct Methods {
+pub(super) struct Endpoint {
+    captures: Arc<[Box<str>]>,
     known: Vec<(Method, Verb)>,
     otherwise: Verb,
 }
 
 impl Endpoint {
-    pub(super) fn new(routes: Vec<Route>, stacks: &Stacks<'_>) -> Self {
+    pub(super) fn new(path: &str, routes: Vec<Route>, stacks: &Stacks<'_>) -> Self {
         let mut methods: Vec<(Method, Verb)> = Vec::new();
         for route in &routes {
             methods.push((route.method.clone(), route.verb.clone()));
@@ -40,21 +38,63 @@ impl Endpoint {
             let (method, head) = (route.method.clone(), route.head);
             let stack = around(route, stacks, &allow);
             if head {
-                known.push((Method::HEAD, stack.clone()));
+                known.push((Method::HEAD, without_body(stack.clone())));
             }
             known.push((method, stack));
         }
         let otherwise = stacks.method_not_allowed(&allow);
-        Self(Arc::new(Methods { known, otherwise }))
+        Self {
+            captures: captures_of(path),
+            known,
+            otherwise,
+        }
     }
 
     /// Where no path fits.
     pub(super) fn fallback(otherwise: Verb) -> Self {
-        Self(Arc::new(Methods {
+        Self {
+            captures: Arc::default(),
             known: Vec::new(),
             otherwise,
-        }))
+        }
     }
+
+    /// What the path captured, from the values as they stand in it.
+    pub(super) fn captured<'p>(&self, values: impl Iterator<Item = &'p str>) -> Captures {
+        Captures::decode(&self.captures, values)
+    }
+
+    /// The answer of the method that a request has.
+    pub(super) fn answer(&self, request: Box<Request>) -> Answer {
+        let mut known = self.known.iter();
+        let known = known.find(|(method, _)| method == request.method());
+        known
+            .map_or(&self.otherwise, |(_, verb)| verb)
+            .call(request)
+    }
+}
+
+/// The names in `/a/{one}/{*rest}`.
+fn captures_of(path: &str) -> Arc<[Box<str>]> {
+    path.split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*').into())
+        .collect()
+}
+
+/// `HEAD`: the same answer, of which only the length of the body is left.
+fn without_body(verb: Verb) -> Verb {
+    Verb::of_fn(move |request| {
+        let answer = verb.call(request);
+        Box::pin(async move {
+            let mut response = answer.await;
+            if let Some(length) = response.body().size_hint().exact() {
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            response.map(|_| Body::empty())
+        })
+    })
 }
 
 /// A route's stack, and before it, where there is one, the choice of the other.
@@ -69,25 +109,4 @@ fn around(mut route: Route, stacks: &Stacks<'_>, allow: &str) -> Verb {
         true => other.call(request),
         false => usual.call(request),
     })
-}
-
-impl Service<Request> for Endpoint {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let methods = &self.0;
-        let known = methods
-            .known
-            .iter()
-            .find(|(method, _)| method == request.method());
-        let verb = known.map_or(&methods.otherwise, |(_, verb)| verb);
-        let answer = verb.call(request);
-        Box::pin(async move { Ok(answer.await) })
-    }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -18,7 +17,6 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tower::ServiceExt;
 
 use super::*;
 use crate::config::{AccessLog, Concurrency, Cors, Policy, SizeLimit, WhenDisconnected};
@@ -87,7 +85,7 @@ impl House {
 
     /// `POST /` (of a stream: `GET /`) waits for a permit and answers with a body; a stream's goes on until
     /// it is dropped.
-    fn router(&self, kind: Kind, policy: Policy) -> Router {
+    fn router(&self, kind: Kind, policy: Policy) -> Built {
         let method = match kind {
             Kind::Stream => Method::GET,
             _ => Method::POST,
@@ -96,7 +94,7 @@ impl House {
         let route = Route::new("r", method, "/", policy)
             .kind(kind)
             .handler(answer, state);
-        Built::new(vec![route], &self.shared).unwrap().router
+        Built::new(vec![route], &self.shared).unwrap()
     }
 
     fn entered(&self) -> usize {
@@ -135,8 +133,8 @@ fn request(kind: Kind) -> Request {
         .unwrap()
 }
 
-async fn send(router: &Router, request: Request) -> Response {
-    router.clone().oneshot(request).await.unwrap()
+async fn send(router: &Built, request: Request) -> Response {
+    router.answer(request.into()).await
 }
 
 async fn code(response: Response) -> String {

@@ -14,20 +14,22 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFuture;
 
 use super::Serve;
 use super::io::{Socket, Stream};
-use super::pace::{Pace, Timers};
+use super::pace::{Pace, Protocol, Timers};
+use crate::layers::context;
 use crate::layers::peer::Peer;
 use crate::lifecycle::Drain;
 
 /// What every connection of a server has in common.
 pub(super) struct Shared<S> {
-    pub(super) http: auto::Builder<TokioExecutor>,
+    pub(super) http: Http,
     pub(super) timers: Arc<ArcSwap<Timers>>,
     pub(super) drain: Drain,
     pub(super) service: S,
@@ -40,28 +42,36 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long a connection that was told to finish may take to close.
 const FINISH: Duration = Duration::from_secs(1);
 
-/// The parser's limits: a head of 16 KiB and hyper's 100 headers, more than the 64 that are mapped
-/// into a message, so that the 65th is answered with a problem. 256 streams a connection, because an
-/// HTTP/2 client multiplexes its subscriptions; a ping finds a vanished peer within two keep-alives.
-/// The windows bound what a client can make natsway hold before anybody has asked for it.
-pub(super) fn http(keep_alive: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(16 * 1024);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(16 * 1024)
-        .max_concurrent_streams(256)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024)
-        .max_send_buf_size(64 * 1024)
-        .keep_alive_interval(keep_alive)
-        .keep_alive_timeout(keep_alive);
-    builder
+/// The two protocols, told apart by our own reading of the first bytes: hyper-util's detection keeps
+/// room for both in every connection, 8 KiB more than HTTP/1.1 needs.
+pub(super) struct Http {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Http {
+    /// The parser's limits: a head of 16 KiB and hyper's 100 headers, more than the 64 that are mapped
+    /// into a message, so that the 65th is answered with a problem. 256 streams a connection, because
+    /// an HTTP/2 client multiplexes its subscriptions; a ping finds a vanished peer within two
+    /// keep-alives. The windows bound what a client can make natsway hold before anybody asked for it.
+    pub(super) fn new(keep_alive: Duration) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_buf_size(16 * 1024);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(16 * 1024)
+            .max_concurrent_streams(256)
+            .initial_stream_window_size(64 * 1024)
+            .initial_connection_window_size(256 * 1024)
+            .max_send_buf_size(64 * 1024)
+            .keep_alive_interval(keep_alive)
+            .keep_alive_timeout(keep_alive);
+        Self { http1, http2 }
+    }
 }
 
 pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
@@ -77,11 +87,44 @@ pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
         pace: Arc::clone(&pace),
         drain: shared.drain.clone(),
     };
-    let io = TokioIo::new(Stream::new(socket, Arc::clone(&pace), kept));
-    let mut connection = pin!(shared.http.serve_connection_with_upgrades(io, service));
-    let mut watch = pin!(Watch::new(&pace));
-    let mut draining = pin!(shared.drain.draining());
-    let mut drain_seen = false;
+    let mut stream = Stream::new(socket, Arc::clone(&pace), kept);
+    let mut clock = pin!(Clock::new(&pace, &shared.drain));
+    let protocol = poll_fn(|cx| poll_protocol(&mut stream, clock.as_mut(), cx)).await;
+    let io = TokioIo::new(stream);
+    match protocol {
+        None => {}
+        Some(Protocol::Http1) => {
+            let connection = shared.http.http1.serve_connection(io, service);
+            let connection = pin!(connection.with_upgrades());
+            drive(connection, clock, |it| it.graceful_shutdown()).await;
+        }
+        Some(Protocol::Http2) => {
+            // Boxed, so that a connection of HTTP/1.1 has no room for it.
+            let mut connection = Box::pin(shared.http.http2.serve_connection(io, service));
+            drive(connection.as_mut(), clock, |it| it.graceful_shutdown()).await;
+        }
+    }
+}
+
+/// What the first bytes tell; none if the clock ran out or the connection broke before.
+fn poll_protocol<K>(
+    stream: &mut Stream<K>,
+    mut clock: Pin<&mut Clock<'_>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Protocol>> {
+    if let Poll::Ready(told) = stream.poll_protocol(cx) {
+        return Poll::Ready(told.ok());
+    }
+    clock.as_mut().poll_drain(cx);
+    clock.poll_verdict(cx).map(|_| None)
+}
+
+/// Drives a connection to its end, or to the end of its clock's patience.
+async fn drive<C: Future>(
+    mut connection: Pin<&mut C>,
+    mut clock: Pin<&mut Clock<'_>>,
+    finish: impl Fn(Pin<&mut C>),
+) {
     poll_fn(|cx| {
         loop {
             // What hyper reports here is the client's own protocol error or a lost connection; it has
@@ -89,16 +132,12 @@ pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if !drain_seen && draining.as_mut().poll(cx).is_ready() {
-                drain_seen = true;
-                if pace.is_busy() || pace.is_http2() {
-                    connection.as_mut().graceful_shutdown();
-                    continue;
-                }
-                pace.hurry(LINGER);
+            if clock.as_mut().poll_drain(cx) {
+                finish(connection.as_mut());
+                continue;
             }
-            match ready!(watch.as_mut().poll_verdict(&pace, cx)) {
-                Verdict::Finish => connection.as_mut().graceful_shutdown(),
+            match ready!(clock.as_mut().poll_verdict(cx)) {
+                Verdict::Finish => finish(connection.as_mut()),
                 Verdict::Close => return Poll::Ready(()),
             }
         }
@@ -116,26 +155,53 @@ enum Verdict {
 pin_project! {
     /// One timer a connection, moved only when it fires too early or a deadline comes nearer. Under
     /// load nothing is moved: a request costs two atomic stores, not a timer.
-    struct Watch {
+    struct Clock<'a> {
         #[pin]
         sleep: Sleep,
+        // First of the drain, then of the end of its grace.
+        #[pin]
+        phase: WaitForCancellationFuture<'a>,
+        drain: &'a Drain,
+        pace: &'a Pace,
+        phases_seen: u8,
         finishing: bool,
     }
 }
 
-impl Watch {
-    fn new(pace: &Pace) -> Self {
+impl<'a> Clock<'a> {
+    fn new(pace: &'a Pace, drain: &'a Drain) -> Self {
         let first = pace
             .deadline()
             .unwrap_or_else(|| Instant::now() + pace.recheck());
         Self {
             sleep: sleep_until(first),
+            phase: drain.draining(),
+            drain,
+            pace,
+            phases_seen: 0,
             finishing: false,
         }
     }
 
-    fn poll_verdict(self: Pin<&mut Self>, pace: &Pace, cx: &mut Context<'_>) -> Poll<Verdict> {
+    /// Whether the connection is to finish what it does: the drain has just begun, or its grace is
+    /// just over and requests that still wait are to be polled once more. An idle one is left a moment.
+    fn poll_drain(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let mut this = self.project();
+        let mut finishes = false;
+        while *this.phases_seen < 2 && this.phase.as_mut().poll(cx).is_ready() {
+            *this.phases_seen += 1;
+            this.phase.set(this.drain.expired());
+            match this.pace.is_busy() || this.pace.is_http2() {
+                true => finishes = true,
+                false => this.pace.hurry(LINGER),
+            }
+        }
+        finishes
+    }
+
+    fn poll_verdict(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verdict> {
+        let mut this = self.project();
+        let pace = *this.pace;
         loop {
             if !*this.finishing
                 && let Some(deadline) = pace.deadline()
@@ -178,8 +244,13 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let busy = Busy::new(&self.pace);
-        request.extensions_mut().insert(self.peer.clone());
         let http1 = request.version() < Version::HTTP_2;
+        request.extensions_mut().insert(context::Context {
+            peer: Some(self.peer.clone()),
+            // A request of HTTP/2 has a task of its own.
+            is_polled_at_the_end: http1,
+            ..context::Context::default()
+        });
         let has_body = !request.body().is_end_stream();
         Answer {
             inner: self.service.clone().call(request),

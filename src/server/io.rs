@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::pace::Pace;
+use super::pace::{PREFACE, Pace, Protocol};
 
 /// Either kind of socket.
 #[derive(Debug)]
@@ -17,12 +17,25 @@ pub(super) enum Socket {
     Unix(UnixStream),
 }
 
+impl Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+        }
+    }
+}
+
 /// The socket, its clock, and whatever must live as long as it does: the permit of the connection cap
 /// and the token that the shutdown waits for. An upgraded connection keeps them, too.
 #[derive(Debug)]
 pub(super) struct Stream<K> {
     socket: Socket,
     pace: Arc<Pace>,
+    /// What was read to tell the protocol; the parser reads it again.
+    first: [u8; PREFACE.len()],
+    first_filled: u8,
+    first_taken: u8,
     write_closed: bool,
     _kept: K,
 }
@@ -32,9 +45,40 @@ impl<K> Stream<K> {
         Self {
             socket,
             pace,
+            first: [0; PREFACE.len()],
+            first_filled: 0,
+            first_taken: 0,
             write_closed: false,
             _kept: kept,
         }
+    }
+
+    /// Reads until the first bytes tell HTTP/2 with prior knowledge from HTTP/1.1. A client that leaves
+    /// before is one of HTTP/1.1, whose parser knows what to make of that.
+    pub(super) fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Protocol>> {
+        loop {
+            if let Some(protocol) = self.pace.protocol() {
+                return Poll::Ready(Ok(protocol));
+            }
+            let filled = usize::from(self.first_filled);
+            let mut buf = ReadBuf::new(&mut self.first[filled..]);
+            ready!(self.socket.poll_read(cx, &mut buf))?;
+            let read = buf.filled();
+            if read.is_empty() {
+                return Poll::Ready(Ok(Protocol::Http1));
+            }
+            self.pace.read(read);
+            self.first_filled += read.len() as u8;
+        }
+    }
+
+    /// Gives out what was read to tell the protocol; whether there was any.
+    fn replay(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let rest = &self.first[usize::from(self.first_taken)..usize::from(self.first_filled)];
+        let length = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..length]);
+        self.first_taken += length as u8;
+        length > 0
     }
 
     fn poll_close_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -51,10 +95,7 @@ impl<K> Stream<K> {
         let mut bytes = [std::mem::MaybeUninit::uninit(); 4096];
         loop {
             let mut buf = ReadBuf::uninit(&mut bytes);
-            match &mut self.socket {
-                Socket::Tcp(socket) => ready!(Pin::new(socket).poll_read(cx, &mut buf))?,
-                Socket::Unix(socket) => ready!(Pin::new(socket).poll_read(cx, &mut buf))?,
-            }
+            ready!(self.socket.poll_read(cx, &mut buf))?;
             if buf.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -77,11 +118,11 @@ impl<K: Unpin> AsyncRead for Stream<K> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.first_taken < this.first_filled && this.replay(buf) {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
-        let result = match &mut this.socket {
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
-        };
+        let result = this.socket.poll_read(cx, buf);
         this.pace.read(&buf.filled()[before..]);
         result
     }

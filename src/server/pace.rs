@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const CLOSING: Duration = Duration::from_secs(1);
 const NEVER: u64 = u64::MAX;
 
@@ -31,6 +31,13 @@ pub struct Timers {
     pub idle_timeout: Duration,
     /// For a write without progress: whoever reads nothing for so long has vanished.
     pub write_stall: Duration,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
 }
 
 /// The state of one connection. Everything is relaxed and lock-free: it is written on the hot path and
@@ -125,6 +132,16 @@ impl Pace {
 
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    /// What the bytes read so far say of the protocol, if they say it.
+    pub(super) fn protocol(&self) -> Option<Protocol> {
+        let seen = self.preface_read.load(Ordering::Relaxed) as usize;
+        match seen.cmp(&PREFACE.len()) {
+            std::cmp::Ordering::Less => None,
+            std::cmp::Ordering::Equal => Some(Protocol::Http2),
+            std::cmp::Ordering::Greater => Some(Protocol::Http1),
+        }
     }
 
     pub(super) fn is_http2(&self) -> bool {

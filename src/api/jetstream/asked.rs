@@ -1,21 +1,21 @@
 //! One request to JetStream's endpoints, taken apart.
 
 use axum::body::Body;
-use axum::extract::FromRequestParts as _;
-use axum::extract::{FromRequest, RawPathParams, Request};
+use axum::extract::{FromRequest, Request};
 use http::{HeaderMap, header};
 
 use super::access::Access;
 use crate::api::query::{Params, Query};
 use crate::layers::body::collect;
+use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
 use crate::subject::Name;
 
 /// What a handler gets.
 #[derive(Debug)]
 pub struct Asked {
-    path: RawPathParams,
+    path: Captures,
     query: Option<String>,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Deadline,
@@ -25,12 +25,10 @@ pub struct Asked {
 impl<S: Send + Sync> FromRequest<S> for Asked {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let deadline = Deadline::of(&request);
-        let (mut parts, body) = request.into_parts();
-        let path = RawPathParams::from_request_parts(&mut parts, state)
-            .await
-            .map_err(|_| Problem::new(Code::InvalidParameter).detail("the path is not UTF-8"))?;
+        let (parts, body) = request.into_parts();
+        let path = Captures::of(&parts.extensions)?.clone();
         Ok(Self {
             path,
             query: parts.uri.query().map(str::to_owned),
@@ -44,10 +42,7 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
 impl Asked {
     /// A captured part of the path, percent-decoded.
     pub(super) fn captured(&self, name: &str) -> &str {
-        self.path
-            .iter()
-            .find(|(captured, _)| *captured == name)
-            .map_or("", |(_, value)| value)
+        self.path.get(name).unwrap_or_default()
     }
 
     /// The stream in the path.

@@ -28,12 +28,12 @@ use http::request::Parts;
 
 use super::Api;
 use super::access::Access;
-use crate::api::captures::Captures;
 use crate::api::query::{Params, Query};
 use crate::api::stream_body::{Form, Lifetimes};
 use crate::api::subscribe::{FROM_QUERY, Wanted, check_together, respond, wanted};
 use crate::api::websocket;
 use crate::config::{self, Param, ReplayFrom};
+use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::nats::Call;
 use crate::problem::{Code, Problem};
@@ -303,8 +303,7 @@ pub async fn handle(
     let query = Query::parse(uri.query(), &verb.params)?;
     let wanted = wanted(&parts.headers)?;
     let spec = Spec::read(&query, &parts.headers, wanted, verb.from, verb.until_now)?;
-    let captures = Captures::of(&mut parts).await?;
-    let named = verb.named(&captures, &query)?;
+    let named = verb.named(Captures::of(&parts.extensions)?, &query)?;
     let form = match wanted {
         Wanted::Sse => Form::Sse,
         Wanted::Ndjson => Form::Ndjson,

@@ -9,6 +9,7 @@ use super::frame::Id;
 use super::limits::Turnstile;
 use super::{Multiplex, answer};
 use crate::layers::access_log;
+use crate::layers::context::Context;
 use crate::layers::rate::Key;
 use crate::layers::request_id::RequestId;
 use crate::problem::Problem;
@@ -34,7 +35,7 @@ impl Caller {
         let publishing = verb.publishing.as_ref().map(|verb| &verb.limits);
         let requesting = verb.requesting.as_ref().map(|verb| &verb.limits);
         Self {
-            request_id: request.extensions().get().cloned(),
+            request_id: Context::of(request).id.clone(),
             problems: Arc::clone(&verb.problems),
             turnstile: Arc::default(),
             publish_rate: publishing.and_then(|limits| limits.key_of(request)),
@@ -45,7 +46,7 @@ impl Caller {
     /// The frame for a problem, which is counted as if it were an answer of its own.
     pub(super) fn error(&self, id: Option<&Id>, problem: &Problem) -> Bytes {
         access_log::count(&self.problems, problem);
-        let request_id = self.request_id.as_ref().map(RequestId::as_str);
-        answer::error(id, problem, request_id)
+        let request_id = self.request_id.as_ref().map(RequestId::to_text);
+        answer::error(id, problem, request_id.as_deref())
     }
 }

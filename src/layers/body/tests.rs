@@ -1,4 +1,5 @@
 use super::*;
+use crate::layers::context::Context;
 use crate::telemetry::metrics::Gauge;
 use futures_util::stream;
 
@@ -24,16 +25,19 @@ fn request(body: Body) -> Request {
     with_deadline(body, Duration::from_secs(60))
 }
 
+fn admit(rules: &Rules, mut request: Request) -> Result<(Request, Room), Problem> {
+    let room = rules.admit(&mut request)?;
+    Ok((request, room))
+}
+
 fn with_deadline(body: Body, timeout: Duration) -> Request {
     let mut request = Request::new(body);
-    request.extensions_mut().insert(Deadline::after(timeout));
+    Context::of_mut(&mut request).deadline = Some(Deadline::after(timeout));
     request
 }
 
 async fn taken(rules: &Rules, body: Body) -> Result<usize, Code> {
-    let (request, _room) = rules
-        .admit(request(body))
-        .map_err(|problem| problem.code())?;
+    let (request, _room) = admit(rules, request(body)).map_err(|problem| problem.code())?;
     let bytes = collect(request.into_body()).await;
     bytes
         .map(|bytes| bytes.len())
@@ -59,7 +63,7 @@ async fn the_limit_holds_for_declared_and_for_streamed_lengths() {
 #[tokio::test]
 async fn the_budget_is_drawn_before_and_while_reading() {
     let rules = rules(WHOLE, SizeLimit::Unlimited, 100 << 10);
-    let (held, room) = rules.admit(request(Body::from(vec![0; 50 << 10]))).unwrap();
+    let (held, room) = admit(&rules, request(Body::from(vec![0; 50 << 10]))).unwrap();
     drop(held);
     assert_eq!(
         taken(&rules, Body::from(vec![0; 51 << 10])).await,
@@ -116,7 +120,7 @@ async fn a_whole_body_has_the_requests_deadline_and_is_late_from_half_of_it_on()
     for (wait, came, late) in [(1, true, false), (3, true, true), (5, false, false)] {
         let start = Instant::now();
         let request = with_deadline(after(wait), Duration::from_secs(4));
-        let (request, room) = whole.admit(request).unwrap();
+        let (request, room) = admit(&whole, request).unwrap();
         let body = collect(request.into_body()).await;
         assert_eq!(body.is_ok(), came, "{wait}");
         assert_eq!(room.is_late(), late, "{wait}");

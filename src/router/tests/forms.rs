@@ -57,7 +57,7 @@ async fn a_panic_is_answered_and_its_place_is_free_again() {
         let route = Route::new("r", method, "/", policy())
             .kind(kind)
             .handler(bug, ());
-        let router = Built::new(vec![route], &house.shared).unwrap().router;
+        let router = Built::new(vec![route], &house.shared).unwrap();
         for _ in 0..3 {
             let response = send(&router, request(kind)).await;
             assert_eq!(response.status(), 500);
@@ -142,9 +142,7 @@ async fn head_and_other_methods_are_refused_with_what_is_allowed() {
             answer,
             (Arc::clone(&house.go), Arc::default(), Kind::Stream),
         );
-    let router = Built::new(vec![read, write, feed], &house.shared)
-        .unwrap()
-        .router;
+    let router = Built::new(vec![read, write, feed], &house.shared).unwrap();
     for (method, path, status, allow) in [
         (Method::HEAD, "/x/1", 200, None),
         (Method::GET, "/x/1", 200, None),
@@ -202,7 +200,7 @@ async fn compression_is_for_whole_answers_only() {
             .kind(Kind::Stream)
             .handler(long, ()),
     ];
-    let router = Built::new(routes, &house.shared).unwrap().router;
+    let router = Built::new(routes, &house.shared).unwrap();
     for (path, accept, coding) in [
         ("/long", "gzip", Some("gzip")),
         ("/long", "zstd", Some("zstd")),

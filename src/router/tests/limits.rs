@@ -10,21 +10,21 @@ async fn at_the_limit_one_waits_until_its_deadline_and_the_next_is_shed_at_once(
     for kind in [KINDS[0], KINDS[1]] {
         let house = House::new();
         let router = house.router(kind, policy());
-        let first = tokio::spawn(router.clone().oneshot(request(kind)));
+        let first = tokio::spawn(router.answer(request(kind).into()));
         settle().await;
         let start = Instant::now();
-        let waiting = tokio::spawn(router.clone().oneshot(request(kind)));
+        let waiting = tokio::spawn(router.answer(request(kind).into()));
         settle().await;
         let shed = send(&router, request(kind)).await;
         assert_eq!(shed.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(shed.headers().contains_key(header::RETRY_AFTER));
         assert_eq!(code(shed).await, "overloaded");
         assert_eq!(start.elapsed(), Duration::ZERO);
-        assert_eq!(code(waiting.await.unwrap().unwrap()).await, "overloaded");
+        assert_eq!(code(waiting.await.unwrap()).await, "overloaded");
         assert_eq!(start.elapsed(), Duration::from_secs(2));
         assert_eq!(house.entered(), 1);
         house.go.add_permits(1);
-        assert_eq!(code(first.await.unwrap().unwrap()).await, "200");
+        assert_eq!(code(first.await.unwrap()).await, "200");
     }
 }
 
@@ -32,7 +32,7 @@ async fn at_the_limit_one_waits_until_its_deadline_and_the_next_is_shed_at_once(
 async fn a_wait_is_as_long_as_the_request_says() {
     let house = House::new();
     let router = house.router(Kind::Unary, policy());
-    let _first = tokio::spawn(router.clone().oneshot(request(Kind::Unary)));
+    let _first = tokio::spawn(router.answer(request(Kind::Unary).into()));
     settle().await;
     let start = Instant::now();
     let hasty = Request::post("/?timeout=300ms")
@@ -82,7 +82,7 @@ async fn a_place_is_free_when_the_client_goes_away_or_the_answer_ends() {
     for kind in KINDS {
         let house = House::new();
         let router = house.router(kind, policy());
-        let gone = tokio::spawn(router.clone().oneshot(request(kind)));
+        let gone = tokio::spawn(router.answer(request(kind).into()));
         settle().await;
         assert_eq!(house.entered(), 1);
         gone.abort();
@@ -101,13 +101,13 @@ async fn what_still_waits_when_grace_is_over_is_answered() {
     for kind in KINDS {
         let house = House::new();
         let router = house.router(kind, policy());
-        let running = tokio::spawn(router.clone().oneshot(request(kind)));
+        let running = tokio::spawn(router.answer(request(kind).into()));
         settle().await;
         house.lifecycle.start_draining();
         settle().await;
         assert!(!running.is_finished());
         house.lifecycle.expire();
-        let response = running.await.unwrap().unwrap();
+        let response = running.await.unwrap();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let problem: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(problem["code"], "shutting-down", "{kind:?}");
@@ -167,7 +167,7 @@ async fn a_breaker_opens_on_every_kind_of_route_and_sheds_before_the_queue() {
         let route = Route::new("r", method, "/", policy)
             .kind(kind)
             .handler(away, ());
-        let router = Built::new(vec![route], &house.shared).unwrap().router;
+        let router = Built::new(vec![route], &house.shared).unwrap();
         for expected in [
             "no-responders",
             "no-responders",

@@ -52,14 +52,43 @@ pub fn to_nats_bound<'v>(
     value_of: impl Fn(&str) -> Option<&'v str>,
 ) -> Result<Option<NatsHeaders>, HeaderError> {
     let mut mapped = Mapped::default();
+    let mut seen = Initials::default();
     for (name, value) in http {
+        seen.add(name);
         map_one(name, value, rules, &mut mapped)?;
     }
     map_content_type(http, rules, &mut mapped)?;
-    map_trace(http, rules, &mut mapped)?;
+    // `traceparent`, `tracestate`, `baggage`, and all of them after `natsh-`.
+    if seen.any_of(b"tbn") {
+        map_trace(http, rules, &mut mapped)?;
+    }
     map_set(rules, value_of, &mut mapped)?;
-    map_message_id(http, rules, &mut mapped)?;
+    if seen.any_of(b"i") {
+        map_message_id(http, rules, &mut mapped)?;
+    }
     Ok(mapped.headers)
+}
+
+/// The first letters of a request's header names. To look for a name that is not there costs more than
+/// all the rest.
+#[derive(Clone, Copy, Default)]
+struct Initials(u32);
+
+impl Initials {
+    fn add(&mut self, name: &HeaderName) {
+        self.0 |= Self::bit(name.as_str().as_bytes().first().copied().unwrap_or(0));
+    }
+
+    fn any_of(self, letters: &[u8]) -> bool {
+        letters
+            .iter()
+            .any(|letter| self.0 & Self::bit(*letter) != 0)
+    }
+
+    /// HTTP's names are in lower case here; what is no letter shares a bit with one.
+    const fn bit(letter: u8) -> u32 {
+        1 << (letter & 31)
+    }
 }
 
 /// Most headers of a request are not for us; the first byte tells so.
