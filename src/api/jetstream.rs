@@ -15,6 +15,7 @@ pub mod consumers;
 pub mod fetch;
 mod fetching;
 mod janitor;
+mod losses;
 pub mod messages;
 mod no_responders;
 mod pub_ack;
@@ -23,6 +24,7 @@ pub mod replay;
 mod store;
 pub mod streams;
 mod tokens;
+mod unreadable;
 pub mod versions;
 
 use std::sync::Arc;
@@ -42,6 +44,7 @@ use crate::nats::{Call, Nats};
 use crate::problem::{Code, Problem};
 use access::Access;
 use janitor::Janitor;
+use losses::Losses;
 
 /// What the endpoints below `/v1/streams` and `/v1/acks` share.
 #[derive(Debug)]
@@ -50,6 +53,7 @@ pub struct JetStream {
     access: Access,
     tokens: Tokens,
     janitor: Arc<Janitor>,
+    losses: Losses,
     bodies: Arc<Budget>,
     timeout: Duration,
     timeout_max: Duration,
@@ -73,6 +77,7 @@ impl JetStream {
         let api = Api::new(nats);
         Arc::new(Self {
             janitor: Janitor::new(api.clone(), drain.clone()),
+            losses: Losses::default(),
             api,
             access: Access::new(settings.subjects.policy()),
             tokens,
@@ -90,6 +95,11 @@ impl JetStream {
             deadline,
             wait: self.waits,
         }
+    }
+
+    fn no_room() -> Problem {
+        Problem::new(Code::Overloaded)
+            .detail("the bodies held at once have reached `memory.bodies`")
     }
 
     fn may_manage(&self) -> Result<(), Problem> {

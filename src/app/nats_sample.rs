@@ -13,6 +13,7 @@ pub(super) fn take(nats: &Nats, replays: &Replays) -> NatsSample {
         links: nats.links().map(|link| link_sample(link)).collect(),
         subscriptions: nats.hub().topics() as u64,
         replay_feeds: replays.feeds() as u64,
+        replay_lingering: replays.lingering() as u64,
         replay_catchups: replays.catchups() as u64,
         replay_waiting: replays.waiting() as u64,
         received: hub.received.load(Ordering::Relaxed),

@@ -182,6 +182,40 @@ async fn several_are_settled_at_once_each_with_its_own_result() {
 }
 
 #[tokio::test]
+async fn a_batch_has_a_limit_and_counts_against_the_budget() {
+    let nats = server(0).await;
+    let bridge = Bridge::start(&nats, "memory: { bodies: 1MiB }").await;
+    let body = |entries: usize| {
+        let entries = vec![r#"{"token":""}"#; entries].join(",");
+        format!(r#"{{"acks":[{entries}]}}"#)
+    };
+    let post = async |entries: usize| bridge.post("/v1/acks").body(body(entries)).send().await;
+    for entries in [1001, 60_000] {
+        let problem = post(entries).await.expect_problem(400, "invalid-body");
+        assert_eq!(problem["limit"], 1000);
+    }
+    let results = post(1000).await.expect(200).json();
+    let results = results["results"].as_array().expect("a list");
+    assert_eq!(results.len(), 1000);
+    assert!(results.iter().all(|result| result["status"] == 403));
+    // More at once than there is room for: each is answered, one way or the other.
+    let mut at_once = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (client, body) = (bridge.client(), body(1000));
+        at_once.spawn(async move { client.post("/v1/acks").body(body).send().await });
+    }
+    while let Some(answer) = at_once.join_next().await {
+        let answer = answer.expect("no panic");
+        if answer.status != 200 {
+            answer.expect_problem(503, "overloaded");
+        }
+    }
+    bridge
+        .metric_becomes("natsway_http_bodies_held_bytes", &[], |held| held == 0.0)
+        .await;
+}
+
+#[tokio::test]
 async fn a_token_works_on_every_replica_with_the_key_and_after_a_restart() {
     let nats = server(3).await;
     let (one, two) = tokio::join!(bridge(&nats, KEYS), bridge(&nats, KEYS));

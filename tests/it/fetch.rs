@@ -1,5 +1,8 @@
 //! `POST /v1/streams/{stream}/consumers/{consumer}/fetch`.
 
+mod limits;
+mod lost;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -345,34 +348,6 @@ async fn what_comes_for_a_client_that_went_away_is_given_back() {
         nats.consumer_info("S", "c").await["num_waiting"] == 0
     })
     .await;
-}
-
-#[tokio::test]
-async fn what_a_client_did_not_read_is_given_back() {
-    let nats = server().await;
-    let bridge = Bridge::start(&nats, "").await;
-    let large = "x".repeat(200_000);
-    nats.store_many("s.a", std::iter::repeat_n(large, 40)).await;
-    for accept in ["application/json", "application/x-ndjson"] {
-        let mut raw = bridge.raw().await;
-        let head = format!(
-            "POST {FETCH}?max=40&wait=5s HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\
-             Content-Length: 0\r\n\r\n"
-        );
-        assert!(raw.send(head).await);
-        let head = raw.head().await.expect("a head");
-        assert_eq!(head.status, 200);
-        drop(raw);
-        // Sockets hold a part of it. The rest comes again, and no ack wait has passed.
-        eventually(SOON, "what was not read comes again", async || {
-            let again = fetch(&bridge, "max=40&wait=1s").await;
-            again.iter().any(|message| message["delivered"] == 2)
-        })
-        .await;
-        // Everything anew for the next round.
-        nats.js("CONSUMER.DELETE.S.c", &json!({})).await;
-        nats.consumer("S", "c", json!({"ack_wait": ACK_WAIT})).await;
-    }
 }
 
 #[tokio::test]

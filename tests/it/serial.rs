@@ -12,4 +12,5 @@ mod poison;
 mod recovery;
 mod replay;
 mod slow_reader;
+mod stored_poison;
 mod workers;

@@ -3,7 +3,9 @@
 //! An ack is sent as a request and counts only when the server has answered it. A token that is not
 //! ours, or too old, is refused before anything reaches NATS.
 
-use std::collections::{HashMap, VecDeque};
+mod batch;
+
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -11,12 +13,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::JetStream;
-use super::answer::json as answer;
 use super::asked::Asked;
 use super::backoff::Backoff;
 use super::consumers::ConsumerInfo;
@@ -26,15 +25,13 @@ use crate::problem::{Code, Doing, Outcome, Problem};
 use crate::translate::ack_token::Ack;
 use crate::translate::duration;
 
+pub use batch::many;
+
 static ONE: LazyLock<Params> =
     LazyLock::new(|| Params::built_in(&["timeout", "kind", "delay", "reason"]));
-static MANY: LazyLock<Params> = LazyLock::new(|| Params::built_in(&["timeout"]));
 
 /// After so long without an answer it is asked whether the consumer is still there.
 const ASK_AFTER: Duration = Duration::from_secs(1);
-
-/// Acks on their way at once in a batch.
-const IN_FLIGHT_MAX: usize = 256;
 
 const REASON_MAX: usize = 256;
 
@@ -114,52 +111,10 @@ pub async fn one(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Respo
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Batch {
-    acks: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    token: String,
-    kind: Option<String>,
-    delay: Option<String>,
-    reason: Option<String>,
-}
-
-/// `POST /v1/acks`.
-///
-/// # Errors
-/// Only what the contract says; what is wrong with one entry stands in its result.
-pub async fn many(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Response, Problem> {
-    asked.query(&MANY)?;
-    let call = js.call(asked.deadline.at);
-    let batch: Batch = serde_json::from_slice(&asked.body().await?)
-        .map_err(|error| Problem::new(Code::InvalidBody).detail(format!("the body: {error}")))?;
-    let mut results = Vec::with_capacity(batch.acks.len());
-    let mut under_way = VecDeque::new();
-    let mut known = Known::default();
-    for entry in &batch.acks {
-        if under_way.len() == IN_FLIGHT_MAX {
-            js.finish_next(&mut under_way, &mut results, call, &mut known)
-                .await;
-        }
-        under_way.push_back(js.begin(entry, call).await);
-    }
-    while !under_way.is_empty() {
-        js.finish_next(&mut under_way, &mut results, call, &mut known)
-            .await;
-    }
-    Ok(answer(StatusCode::OK, &json!({"results": results})))
-}
-
-/// An entry whose ack is on its way.
-struct Sent {
-    ack: Ack,
-    payload: Bytes,
-    attempt: Result<PendingReply, Failure>,
+/// An ack on its way since then.
+struct Attempt {
+    begun: Result<PendingReply, Failure>,
+    at: Instant,
 }
 
 /// Consumers that were asked about in one batch, so that each is asked about once.
@@ -167,61 +122,16 @@ struct Sent {
 struct Known(HashMap<(String, String), Result<Arc<ConsumerInfo>, Problem>>);
 
 impl JetStream {
-    async fn begin(&self, entry: &Entry, call: Call) -> Result<Sent, Problem> {
-        let kind = Kind::read(
-            entry.kind.as_deref(),
-            entry.delay.as_deref(),
-            entry.reason.as_deref(),
-        )?;
-        let ack = self.tokens.take(&entry.token)?;
-        let payload = kind.payload();
-        let attempt = self.attempt(&ack, &payload, call).await;
-        Ok(Sent {
-            ack,
-            payload,
-            attempt,
-        })
-    }
-
-    async fn finish_next(
-        &self,
-        under_way: &mut VecDeque<Result<Sent, Problem>>,
-        results: &mut Vec<Value>,
-        call: Call,
-        known: &mut Known,
-    ) {
-        let Some(sent) = under_way.pop_front() else {
-            return;
-        };
-        let settled = match sent {
-            Ok(Sent {
-                ack,
-                payload,
-                attempt,
-            }) => {
-                self.settle(&ack, &payload, Some(attempt), call, known)
-                    .await
-            }
-            Err(problem) => Err(problem),
-        };
-        results.push(match settled {
-            Ok(()) => json!({"status": StatusCode::NO_CONTENT.as_u16()}),
-            Err(problem) => json!({
-                "status": problem.http_status().as_u16(),
-                "problem": problem.to_json(None),
-            }),
-        });
-    }
-
-    async fn attempt(
-        &self,
-        ack: &Ack,
-        payload: &Bytes,
-        call: Call,
-    ) -> Result<PendingReply, Failure> {
+    async fn attempt(&self, ack: &Ack, payload: &Bytes, call: Call) -> Attempt {
         let message = Outbound::new(ack.reply.clone(), payload.clone());
-        let connection = self.api.link().connection(call).await?;
-        connection.begin_request(message)
+        let begun = match self.api.link().connection(call).await {
+            Ok(connection) => connection.begin_request(message),
+            Err(failure) => Err(failure),
+        };
+        Attempt {
+            begun,
+            at: Instant::now(),
+        }
     }
 
     /// Tells the server, again and again until it confirms, or until it is certain that nobody will.
@@ -229,7 +139,7 @@ impl JetStream {
         &self,
         ack: &Ack,
         payload: &Bytes,
-        first: Option<Result<PendingReply, Failure>>,
+        first: Option<Attempt>,
         call: Call,
         known: &mut Known,
     ) -> Result<(), Problem> {
@@ -237,11 +147,11 @@ impl JetStream {
         let mut may_have_arrived = false;
         let mut attempt = first;
         loop {
-            let begun = match attempt.take() {
-                Some(begun) => begun,
+            let Attempt { begun, at } = match attempt.take() {
+                Some(attempt) => attempt,
                 None => self.attempt(ack, payload, call).await,
             };
-            let patience = call.deadline.min(Instant::now() + ASK_AFTER);
+            let patience = call.deadline.min(at + ASK_AFTER);
             let answered = match begun {
                 Ok(pending) => pending.reply(patience).await,
                 Err(failure) => Err(failure),

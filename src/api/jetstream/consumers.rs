@@ -86,6 +86,12 @@ impl ConsumerInfo {
             })
     }
 
+    /// Between these two sequences lies what it has delivered and still waits for.
+    pub(super) fn pending(&self) -> Option<(u64, u64)> {
+        let at = |name: &str| self.rest.get(name)?["stream_seq"].as_u64();
+        Some((at("ack_floor")?, at("delivered")?))
+    }
+
     fn body(self) -> Map<String, Value> {
         let Self { config, mut rest } = self;
         let state: Map<String, Value> = STATE

@@ -16,6 +16,7 @@ use super::asked::Asked;
 use super::consumers::ConsumerInfo;
 use super::fetching::{BYTES_MAX, Fetching, Wanted, is_push};
 use super::tokens::Tokens;
+use crate::api::notice::Notice;
 use crate::api::query::{Params, Query, invalid};
 use crate::nats::Inbound;
 use crate::problem::{Code, Problem};
@@ -45,6 +46,9 @@ pub async fn fetch(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Res
         until: Instant::now() + js.wait(&query)?,
     };
     let info = permitted(&js, &wanted, asked.deadline.at).await?;
+    let call = js.call(asked.deadline.at);
+    js.is_readable(&wanted.stream, &wanted.consumer, call)
+        .await?;
     let is_ndjson = asked.wants_ndjson();
     let mut fetching = Fetching::new(Arc::clone(&js), wanted, &info)?;
     let writer = Writer {
@@ -157,20 +161,26 @@ async fn collect(
 ) -> Result<VecDeque<Frame>, Problem> {
     let mut frames = VecDeque::new();
     let mut data = b"{\"messages\":[".to_vec();
-    let mut messages = 0;
+    let (mut messages, mut is_first) = (0, true);
     let mut next = first;
     while let Some(message) = next {
-        writer.write(&message, &mut data);
-        messages += 1;
-        next = fetching.next().await?;
-        if next.is_some() {
+        let before = data.len();
+        if !std::mem::take(&mut is_first) {
             data.push(b',');
         }
+        writer.write(&message, &mut data);
+        drop(message);
+        if !fetching.wrote(data.len() - before)? {
+            data.truncate(before);
+            break;
+        }
+        messages += 1;
         if data.len() >= FRAME_BYTES {
             let data = std::mem::take(&mut data).into();
             frames.push_back(Frame { data, messages });
             messages = 0;
         }
+        next = fetching.next().await?;
     }
     data.extend_from_slice(b"]}");
     let data = data.into();
@@ -198,25 +208,34 @@ fn written_one_by_one(fetching: Fetching, frames: VecDeque<Frame>) -> Body {
     ))
 }
 
-/// Each message as a line, as it arrives.
+/// Each message as a line, as it arrives; the last says why nothing follows, where a reader could not
+/// know.
 fn lines(fetching: Fetching, writer: Writer, first: Option<Inbound>) -> Body {
-    let state = (fetching, writer, first);
-    Body::from_stream(futures_util::stream::unfold(
-        state,
-        |(mut fetching, writer, first)| async move {
-            let message = match first {
-                Some(message) => message,
-                None => {
-                    fetching.held().written(1);
-                    fetching.next().await.ok().flatten()?
-                }
-            };
-            let mut line = Vec::new();
+    let state = Some((fetching, writer, first));
+    Body::from_stream(futures_util::stream::unfold(state, |state| async {
+        let (mut fetching, writer, first) = state?;
+        let message = match first {
+            Some(message) => Some(message),
+            None => {
+                fetching.held().written(1);
+                fetching.next().await.ok().flatten()
+            }
+        };
+        let mut line = Vec::new();
+        if let Some(message) = message {
             writer.write(&message, &mut line);
             line.push(b'\n');
-            Some((Ok::<_, Io>(Bytes::from(line)), (fetching, writer, None)))
-        },
-    ))
+            if fetching.wrote(line.len()).is_ok_and(|fits| fits) {
+                let state = (fetching, writer, None);
+                return Some((Ok::<_, Io>(Bytes::from(line)), Some(state)));
+            }
+            line.clear();
+        }
+        let reason = fetching.end_reason()?;
+        Notice::End(reason).write(&mut line);
+        line.push(b'\n');
+        Some((Ok(Bytes::from(line)), None))
+    }))
 }
 
 fn respond(content_type: &'static str, body: Body) -> Response {

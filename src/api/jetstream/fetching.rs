@@ -15,7 +15,9 @@ use super::JetStream;
 use super::backoff::Backoff;
 use super::consumers::ConsumerInfo;
 use super::janitor::Held;
+use super::losses;
 use super::pull::{End, Event, Order, Pull, Refusal};
+use crate::api::notice::EndReason;
 use crate::layers::memory::Drawn;
 use crate::nats::{Call, Failure, Inbound};
 use crate::problem::{Code, Doing, Outcome, Problem};
@@ -33,8 +35,12 @@ const EXPIRES_MIN: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The most bytes of messages in one answer.
 pub(super) const BYTES_MAX: u64 = 8 << 20;
-/// The most bytes of one sweep. What has come and was not yet taken is not yet drawn from the budget.
+/// The bytes of the first sweep, for most find little, and of the next. What may come is drawn from the
+/// budget before it is asked for.
+const SWEEP_BYTES_FIRST: u64 = 64 << 10;
 const SWEEP_BYTES: u64 = 1 << 20;
+/// What a wait draws, for there may be many. A message that is larger is told of, and then asked for.
+const WAIT_BYTES: u64 = 16 << 10;
 
 /// What was asked for.
 #[derive(Debug)]
@@ -56,9 +62,17 @@ pub(super) struct Fetching {
     held: Held,
     count: usize,
     bytes: u64,
+    /// What they have become.
+    json_bytes: u64,
+    last_bytes: u64,
     last: Option<Instant>,
     backoff: Backoff,
     step: Step,
+    sweep_bytes: u64,
+    /// The last pull was never answered, so nobody knows whether there was anything.
+    unanswered: bool,
+    /// What ended it after some messages.
+    ended_by: Option<Problem>,
     /// Messages of the pull under way.
     brought: usize,
 }
@@ -95,7 +109,7 @@ impl Fetching {
             expires: info.expires_max().unwrap_or(WAIT_MAX),
             is_acked: info.is_acked(),
         };
-        let memory = js.bodies.draw(0).ok_or_else(no_room)?;
+        let memory = js.bodies.draw(0).ok_or_else(JetStream::no_room)?;
         Ok(Self {
             held: Held::new(Arc::clone(&js.janitor)),
             backoff: Backoff::until(wanted.until),
@@ -105,8 +119,13 @@ impl Fetching {
             memory,
             count: 0,
             bytes: 0,
+            json_bytes: 0,
+            last_bytes: 0,
             last: None,
             step: Step::Sweep,
+            sweep_bytes: SWEEP_BYTES_FIRST,
+            unanswered: false,
+            ended_by: None,
             brought: 0,
         })
     }
@@ -121,7 +140,7 @@ impl Fetching {
         loop {
             let Some(pull) = self.held.pull() else {
                 let Some(order) = self.next_order() else {
-                    return Ok(None);
+                    return self.at_the_end();
                 };
                 self.open(order).await?;
                 continue;
@@ -137,6 +156,48 @@ impl Fetching {
                     self.after(event).await?;
                 }
             }
+        }
+    }
+
+    /// An empty answer says that the queue is empty, so somebody must have said so.
+    fn at_the_end(&self) -> Result<Option<Inbound>, Problem> {
+        if self.count == 0 && self.unanswered {
+            return Err(Problem::new(Code::JetStreamUnavailable)
+                .detail("the consumer did not answer")
+                .outcome(Outcome::NotSent));
+        }
+        Ok(None)
+    }
+
+    /// The last message has become so many bytes of JSON. False where there is no room for them: then
+    /// it is given back, and the fetch has ended.
+    pub(super) fn wrote(&mut self, bytes: usize) -> Result<bool, Problem> {
+        let bytes = bytes as u64;
+        let grown = bytes.saturating_sub(self.last_bytes);
+        if let Err(problem) = self.draw(grown) {
+            self.held.give_back_last(self.limits.is_acked);
+            self.count -= 1;
+            self.end_with(problem)?;
+            return Ok(false);
+        }
+        self.json_bytes += bytes;
+        if self.json_bytes >= BYTES_MAX {
+            self.step = Step::End;
+            self.held.abandon_pull();
+        }
+        Ok(true)
+    }
+
+    /// What there is to say after the last of several messages, if something went wrong with the
+    /// stream or its consumer.
+    pub(super) fn end_reason(&self) -> Option<EndReason> {
+        match self.ended_by.as_ref()?.code() {
+            Code::ConsumerNotFound => Some(EndReason::ConsumerDeleted),
+            Code::StreamNotFound => Some(EndReason::StreamDeleted),
+            Code::NatsPermissionDenied | Code::SubjectNotAllowed => {
+                Some(EndReason::PermissionDenied)
+            }
+            _ => None,
         }
     }
 
@@ -161,7 +222,9 @@ impl Fetching {
             return Ok(None);
         }
         self.count += 1;
-        self.bytes += message.length as u64;
+        self.unanswered = false;
+        self.last_bytes = message.length as u64;
+        self.bytes += self.last_bytes;
         self.last = Some(Instant::now());
         self.brought += 1;
         self.step = match self.step {
@@ -175,22 +238,40 @@ impl Fetching {
         if self.memory.more(bytes) {
             return Ok(());
         }
-        Err(no_room())
+        Err(JetStream::no_room())
+    }
+
+    /// Draws what a pull may bring.
+    fn draw_for(&self, order: &Order) -> Option<Drawn> {
+        let largest = self.js.api.nats().max_payload() as u64 + SWEEP_BYTES_FIRST;
+        let bytes = order.max_bytes.unwrap_or(largest);
+        self.js.bodies.draw(match self.step {
+            Step::Large | Step::Huge => bytes.min(largest),
+            Step::Sweep | Step::Wait | Step::End => bytes,
+        })
     }
 
     async fn open(&mut self, order: Order) -> Result<(), Problem> {
+        let (stream, consumer) = (&self.wanted.stream, &self.wanted.consumer);
+        if let Some(seq) = self.js.losses.cause(stream, consumer) {
+            return self.end_with(losses::unreadable(consumer, seq));
+        }
+        let Some(memory) = self.draw_for(&order) else {
+            self.sweep_bytes = SWEEP_BYTES_FIRST;
+            return self.pause_or(JetStream::no_room()).await;
+        };
         let call = self
             .js
             .call(self.wanted.until.max(Instant::now()) + PATIENCE);
-        if let Err(failure) = self.send(order, call).await {
+        if let Err(failure) = self.send(order, memory, call).await {
             self.held.abandon_pull();
             self.failed(failure).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, order: Order, call: Call) -> Result<(), Failure> {
-        let pull = Pull::prepare(self.js.api.link(), order, call).await?;
+    async fn send(&mut self, order: Order, memory: Drawn, call: Call) -> Result<(), Failure> {
+        let pull = Pull::prepare(self.js.api.link(), order, memory, call).await?;
         self.brought = 0;
         // Where it is found if the client goes away while it is sent.
         let pull = self.held.pull().insert(pull);
@@ -198,15 +279,23 @@ impl Fetching {
         pull.send(stream, consumer, call).await
     }
 
+    /// What may still come: `max_bytes` counts messages as they are stored, and the answer ends at its
+    /// own limit in JSON, so as much is asked for as will fit if it grows like what has come.
+    fn bytes_left(&self) -> u64 {
+        let wanted = self.wanted.max_bytes.unwrap_or(BYTES_MAX).min(BYTES_MAX);
+        let room = BYTES_MAX.saturating_sub(self.json_bytes);
+        let room = if self.json_bytes > self.bytes {
+            room.saturating_mul(self.bytes) / self.json_bytes
+        } else {
+            room
+        };
+        wanted.saturating_sub(self.bytes).min(room)
+    }
+
     fn next_order(&mut self) -> Option<Order> {
         let now = Instant::now();
         let left = self.wanted.max - self.count;
-        let bytes_left = self
-            .wanted
-            .max_bytes
-            .unwrap_or(BYTES_MAX)
-            .min(BYTES_MAX)
-            .saturating_sub(self.bytes);
+        let bytes_left = self.bytes_left();
         let end = match self.last {
             Some(last) => (last + LINGER).min(self.wanted.until.max(last)),
             None => self.wanted.until,
@@ -229,7 +318,8 @@ impl Fetching {
         let bytes = match self.step {
             Step::Huge => None,
             Step::Large => Some(bytes_left),
-            _ => Some(bytes_left.min(SWEEP_BYTES)),
+            Step::Wait => Some(bytes_left.min(WAIT_BYTES)),
+            Step::Sweep | Step::End => Some(bytes_left.min(self.sweep_bytes)),
         };
         Some(Order {
             batch: batch.min(self.limits.batch),
@@ -242,6 +332,11 @@ impl Fetching {
     /// What comes after a pull that brought its last message.
     async fn after(&mut self, event: Event) -> Result<(), Problem> {
         match event {
+            Event::Lost => self.unanswered = true,
+            Event::Ended(_) => self.unanswered = false,
+            _ => {}
+        }
+        match event {
             Event::Message(_) => {}
             Event::Ended(End::Done) if self.count == 0 => self.step = Step::Wait,
             Event::Ended(End::Done) => self.step = Step::Sweep,
@@ -249,7 +344,10 @@ impl Fetching {
                 // A sweep would be sent away again as long as others wait for what little there is.
                 self.step = Step::Wait;
             }
-            Event::Ended(End::TooLarge) => self.step = self.larger(),
+            Event::Ended(End::TooLarge) => {
+                self.step = self.larger();
+                self.sweep_bytes = SWEEP_BYTES;
+            }
             Event::Lost => self.pause().await,
             Event::Orphaned => self.orphaned().await?,
             Event::Failed(failure) => self.failed(failure).await?,
@@ -264,6 +362,7 @@ impl Fetching {
         match self.step {
             // It came to the end of its bytes, which are not all there are.
             _ if self.brought > 0 => Step::Sweep,
+            Step::Sweep | Step::Wait if self.sweep_bytes < SWEEP_BYTES => Step::Sweep,
             Step::Sweep | Step::Wait => Step::Large,
             Step::Large if self.count == 0 && !is_limited => Step::Huge,
             Step::Large | Step::Huge | Step::End => Step::End,
@@ -298,6 +397,9 @@ impl Fetching {
     }
 
     async fn failed(&mut self, failure: Failure) -> Result<(), Problem> {
+        if failure == Failure::Lost {
+            losses::look_into(&self.js, &self.wanted.stream, &self.wanted.consumer);
+        }
         let may_heal = matches!(failure, Failure::Lost | Failure::Disconnected);
         // Nothing was changed; what was delivered and did not arrive is delivered again.
         let problem = Problem::from_failure(failure, Doing::JetStream).outcome(Outcome::NotSent);
@@ -314,6 +416,7 @@ impl Fetching {
         if self.count == 0 {
             return Err(problem);
         }
+        self.ended_by = Some(problem);
         Ok(())
     }
 
@@ -334,8 +437,4 @@ impl Fetching {
 pub(super) fn is_push() -> Problem {
     Problem::new(Code::Conflict)
         .detail("the consumer is a push consumer; only pull consumers can be fetched from")
-}
-
-fn no_room() -> Problem {
-    Problem::new(Code::Overloaded).detail("the bodies held at once have reached `memory.bodies`")
 }

@@ -52,23 +52,29 @@ impl Janitor {
         if acks.is_empty() && pull.is_none() {
             return;
         }
-        let (Ok(place), Ok(runtime)) = (
-            Arc::clone(&self.places).try_acquire_owned(),
-            Handle::try_current(),
-        ) else {
-            return;
-        };
-        // The process ends after it.
-        let work = self.drain.work();
         let api = self.api.clone();
-        let task = async move {
-            let _held = (place, work);
+        self.run(async move {
             for ack in acks {
                 nak(&api, ack).await;
             }
             if let Some(pull) = pull {
                 give_back_the_rest(&api, pull).await;
             }
+        });
+    }
+
+    /// Runs something that nobody waits for; the process ends after it.
+    pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let (Ok(place), Ok(runtime)) = (
+            Arc::clone(&self.places).try_acquire_owned(),
+            Handle::try_current(),
+        ) else {
+            return;
+        };
+        let work = self.drain.work();
+        let task = async move {
+            let _held = (place, work);
+            task.await;
         };
         self.tasks.spawn_on(task, &runtime);
     }

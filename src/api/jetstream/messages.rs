@@ -5,11 +5,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 
 use super::JetStream;
 use super::asked::Asked;
+use crate::api::answer::paid;
 use crate::api::query::Params;
+use crate::layers::memory::Drawn;
 use crate::nats::Call;
 use crate::problem::{Code, Problem, Source};
 use crate::subject::{Name, Subject};
@@ -88,10 +90,13 @@ async fn get(js: &JetStream, call: Call, stream: &Name, body: Value) -> Result<R
         .read(&format!("STREAM.MSG.GET.{stream}"), &body, call)
         .await?;
     js.access.permit_message(&message.subject)?;
-    respond(stream, &message)
+    // Longer than what becomes of it, and both are there for a moment only.
+    let encoded = message.data.len() + message.hdrs.len();
+    let drawn = js.bodies.draw(encoded as u64);
+    respond(stream, &message, drawn.ok_or_else(JetStream::no_room)?)
 }
 
-fn respond(stream: &Name, message: &Stored) -> Result<Response, Problem> {
+fn respond(stream: &Name, message: &Stored, drawn: Drawn) -> Result<Response, Problem> {
     let strange = || {
         Problem::new(Code::BadReply)
             .source(Source::Nats)
@@ -99,7 +104,7 @@ fn respond(stream: &Name, message: &Stored) -> Result<Response, Problem> {
     };
     let payload = STANDARD.decode(&message.data).map_err(|_| strange())?;
     let block = STANDARD.decode(&message.hdrs).map_err(|_| strange())?;
-    let mut response = Response::new(Body::from(payload));
+    let mut response = Response::new(paid(Bytes::from(payload), drawn));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::unreadable::is_status;
+use crate::layers::memory::Drawn;
 use crate::nats::{Call, Failure, Inbound, Link, Outbound, Replies};
 
 /// How long after its own expiry a pull may still be answered: it is the leader's clock that counts,
@@ -81,13 +83,21 @@ pub(super) struct Pull {
     end: End,
     is_open: bool,
     until: Instant,
+    /// What it may bring and nobody has taken yet.
+    _memory: Drawn,
 }
 
 impl Pull {
     /// An inbox for it; nothing is sent yet.
-    pub(super) async fn prepare(link: &Link, order: Order, call: Call) -> Result<Self, Failure> {
+    pub(super) async fn prepare(
+        link: &Link,
+        order: Order,
+        memory: Drawn,
+        call: Call,
+    ) -> Result<Self, Failure> {
         let replies = link.inbox(call).await?;
         Ok(Self {
+            _memory: memory,
             replies,
             order,
             left: order.batch,
@@ -133,7 +143,7 @@ impl Pull {
                 return Event::Ended(self.end);
             }
             let event = match self.replies.next(self.until).await {
-                Ok(message) if message.status.is_none() => {
+                Ok(message) if !is_status(&message) => {
                     self.left -= 1;
                     return Event::Message(message);
                 }

@@ -10,6 +10,7 @@ mod catch_up;
 mod consumer;
 mod feed;
 mod lease;
+mod lingering;
 mod look;
 mod places;
 mod pull;

@@ -54,6 +54,8 @@ pub struct NatsSample {
     pub subscriptions: u64,
     /// Consumers of streams that readers share.
     pub replay_feeds: u64,
+    /// Those of them that nobody reads any more.
+    pub replay_lingering: u64,
     /// Readers of streams that catch up, each with a consumer.
     pub replay_catchups: u64,
     /// Readers that wait for a place to catch up.
@@ -211,6 +213,11 @@ fn subscriptions(
             "replay_feeds",
             "Consumers of streams that readers share",
             sample.replay_feeds,
+        ),
+        (
+            "replay_lingering",
+            "Consumers of streams that readers shared and nobody reads",
+            sample.replay_lingering,
         ),
         (
             "replay_catchups",

@@ -1,8 +1,10 @@
 //! What happens to readers while NATS goes away, while they are slow, while streams change.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::{fill, next_seq, path, server};
+use super::{consumers, fill, next_seq, path, server};
 use crate::harness::faults::Proxy;
 use crate::harness::{Bridge, Nats, SOON, eventually};
 
@@ -183,4 +185,26 @@ async fn a_replay_waits_for_nats_within_its_timeout() {
     let mut stream = waiting.await.expect("it opened");
     let seq = nats.store("s.a", "1").await;
     assert_eq!(next_seq(&mut stream).await, seq);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_on_the_server_when_natsway_ends() {
+    let nats = server(json!({})).await;
+    let yaml = "shutdown: { ready_delay: 0s, grace: 20s }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    fill(&nats, "s.a", 0..10).await;
+    let mut open = Vec::new();
+    for query in ["from=new", "from=all&subject=s.a", "from=new&subject=s.b"] {
+        open.push(bridge.ndjson(&path(query)).await);
+    }
+    // One that lingers.
+    drop(bridge.ndjson(&path("from=new&subject=s.c")).await);
+    assert!(consumers(&nats).await >= 3);
+    bridge.sigterm();
+    let status = bridge.wait_exit(SOON).await;
+    assert_eq!(status.code(), Some(0));
+    eventually(Duration::from_secs(2), "nothing is left", async || {
+        consumers(&nats).await == 0
+    })
+    .await;
 }

@@ -175,3 +175,31 @@ async fn a_crowd_that_comes_back_at_once_gets_what_it_missed() {
     }
     assert!(most <= 5, "{most} consumers: four and the feed's");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replays_that_nobody_reads_any_more_leave_few_consumers_behind() {
+    let nats = server(json!({})).await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut opened = JoinSet::new();
+    for subject in 0..200 {
+        let client = bridge.client();
+        opened.spawn(async move {
+            let path = path(&format!("from=new&subject=s.{subject}"));
+            drop(client.ndjson(&path).await.expect_ok());
+        });
+    }
+    while let Some(opened) = opened.join_next().await {
+        opened.expect("it was opened");
+    }
+    // Well before the five seconds that each may linger.
+    eventually(Duration::from_secs(3), "few are left", async || {
+        consumers(&nats).await <= 64
+    })
+    .await;
+    let lingering = bridge.metric("natsway_replay_lingering", &[]).await;
+    assert!(lingering <= 64.0, "{lingering}");
+    eventually(SOON, "nothing is left on the server", async || {
+        consumers(&nats).await == 0
+    })
+    .await;
+}

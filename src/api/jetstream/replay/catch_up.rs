@@ -87,7 +87,12 @@ impl CatchUp {
                     *self.shelf.lock() = lease;
                     return Poll::Ready(Step::Nothing(seq));
                 }
-                Some(Found::Broken) => lease = None,
+                Some(Found::Broken) => {
+                    drop(lease);
+                    let fetch = self.fetch(position, known);
+                    self.fetching = Some(Box::pin(fetch.run_after_break()));
+                    continue;
+                }
                 Some(Found::Ended) | None => {}
             }
             self.fetching = Some(Box::pin(self.fetch(position, known).run(lease)));
@@ -101,6 +106,7 @@ impl CatchUp {
             position,
             known,
             pause: PAUSE,
+            carefully: false,
         }
     }
 }
@@ -112,6 +118,8 @@ struct Fetch {
     position: u64,
     known: u64,
     pause: Duration,
+    /// A consumer broke here.
+    carefully: bool,
 }
 
 impl Fetch {
@@ -141,7 +149,10 @@ impl Fetch {
                 return (Some(held), Step::Slot(trimmed));
             }
             if held.pull(self.known).await.is_err() {
-                self.rest().await;
+                drop(held);
+                if let Some(slot) = self.broke().await {
+                    return (None, Step::Slot(slot));
+                }
                 continue;
             }
             match held.next(&self.of).await {
@@ -156,7 +167,9 @@ impl Fetch {
                 Found::Ended => lease = Some(held),
                 Found::Broken => {
                     drop(held);
-                    self.rest().await;
+                    if let Some(slot) = self.broke().await {
+                        return (None, Step::Slot(slot));
+                    }
                 }
             }
         }
@@ -173,7 +186,10 @@ impl Fetch {
         match Consumer::open(&self.replays.api, &self.of, begin, call).await {
             Ok((consumer, look)) => {
                 let memory = self.replays.memory.clone();
-                let lease = Lease::new(consumer, &self.of, place, memory, self.known);
+                let mut lease = Lease::new(consumer, &self.of, place, memory, self.known);
+                if self.carefully {
+                    lease.take_one_by_one();
+                }
                 let trimmed = self.of.trimmed(self.position, u64::MAX, &look);
                 Ok((lease, trimmed.map(Step::Slot)))
             }
@@ -215,6 +231,24 @@ impl Fetch {
                 (None, Step::Nothing(self.position))
             }
         }
+    }
+
+    async fn run_after_break(mut self) -> (Option<Lease>, Step) {
+        match self.broke().await {
+            Some(slot) => (None, Step::Slot(slot)),
+            None => self.run(None).await,
+        }
+    }
+
+    /// Finds the message that broke it, or waits a while.
+    async fn broke(&mut self) -> Option<Slot> {
+        self.carefully = true;
+        let api = &self.replays.api;
+        let found = self.of.unreadable(api, self.position).await;
+        if found.is_none() {
+            self.rest().await;
+        }
+        found
     }
 
     async fn rest(&mut self) {

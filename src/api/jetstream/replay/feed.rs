@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Api;
 use super::consumer::{Begin, Consumer, Refused};
+use super::lingering::Lingering;
 use super::look::Look;
 use super::pull::{Event, Order, Pull};
 use super::selection::Selection;
@@ -36,6 +37,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const LOOKING: Duration = Duration::from_secs(1);
 /// How many messages are taken before readers are woken.
 const CHUNK: usize = 128;
+
+/// So many are fetched one by one after a consumer broke and brought nothing.
+const CAREFUL: usize = 64;
 
 const ORDER: Order = Order {
     batch: 1024,
@@ -69,6 +73,8 @@ pub(super) struct Feed {
     status: watch::Sender<Status>,
     /// Somebody has read, or left.
     moved: Notify,
+    /// Somebody has left.
+    left: Notify,
 }
 
 impl Feed {
@@ -81,6 +87,7 @@ impl Feed {
             window: Mutex::new(window),
             status: watch::Sender::new(Status::Opening(None)),
             moved: Notify::new(),
+            left: Notify::new(),
         });
         let place = Place {
             feed: Arc::clone(&feed),
@@ -186,26 +193,34 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.feed.window.lock().leave(self.seat);
         self.feed.moved.notify_one();
+        self.feed.left.notify_one();
     }
 }
 
 /// Feeds the window until nobody reads.
-pub(super) async fn run(feed: Arc<Feed>, api: Api, drain: Drain) {
+pub(super) async fn run(feed: Arc<Feed>, api: Api, lingering: Arc<Lingering>, drain: Drain) {
+    // The consumer is deleted before the process ends.
+    let _work = drain.work();
     tokio::select! {
         biased;
-        () = abandoned(&feed, &drain) => {}
+        () = abandoned(&feed, &lingering, &drain) => {}
         () = keep_up(&feed, &api) => {}
     }
 }
 
 /// Returns when nobody has read for a while; nobody can join any more then.
-async fn abandoned(feed: &Feed, drain: &Drain) {
+async fn abandoned(feed: &Feed, lingering: &Arc<Lingering>, drain: &Drain) {
     loop {
-        sleep(LOOKING).await;
+        feed.left.notified().await;
         if feed.window.lock().readers() > 0 {
             continue;
         }
-        let _lingers = timeout(LINGER, drain.draining()).await;
+        let place = lingering.enter();
+        tokio::select! {
+            () = sleep(LINGER) => {}
+            () = place.needed() => {}
+            () = drain.draining() => {}
+        }
         let mut window = feed.window.lock();
         if window.readers() == 0 {
             window.set_end(EndReason::Draining);
@@ -217,6 +232,7 @@ async fn abandoned(feed: &Feed, drain: &Drain) {
 async fn keep_up(feed: &Feed, api: &Api) {
     let mut was_live = false;
     let mut pause = PAUSE;
+    let mut carefully = false;
     loop {
         let call = Call {
             deadline: Instant::now() + OPENING,
@@ -235,7 +251,9 @@ async fn keep_up(feed: &Feed, api: &Api) {
                     position: feed.window.lock().high(),
                     slots: Vec::with_capacity(CHUNK),
                 };
-                pump.run().await;
+                pump.run(carefully).await;
+                carefully = feed.window.lock().high() == after;
+                pass_over(feed, api).await;
                 sleep(PAUSE).await;
                 continue;
             }
@@ -264,6 +282,17 @@ fn begin(feed: &Feed, after: u64, look: &Look) {
     feed.status.send_replace(Status::Live);
 }
 
+/// Passes over the messages that break every consumer, if it was one of them.
+async fn pass_over(feed: &Feed, api: &Api) {
+    loop {
+        let position = feed.window.lock().high();
+        let Some(slot) = feed.of.unreadable(api, position).await else {
+            return;
+        };
+        feed.change(|window| window.push(slot));
+    }
+}
+
 /// What fetches for a feed, with one consumer.
 struct Pump<'a> {
     feed: &'a Feed,
@@ -276,8 +305,10 @@ struct Pump<'a> {
 
 impl Pump<'_> {
     /// Fetches until the consumer is not to be trusted any more.
-    async fn run(mut self) {
-        let mut order = ORDER;
+    /// Carefully: the first messages one by one, so that it comes up to one that breaks it.
+    async fn run(mut self, carefully: bool) {
+        let mut order = if carefully { ONE } else { ORDER };
+        let mut careful = if carefully { CAREFUL } else { 0 };
         let mut is_first = true;
         while self.has_room().await {
             let looks = self.feed.of.hides_trimming() && !std::mem::take(&mut is_first);
@@ -287,7 +318,9 @@ impl Pump<'_> {
             let Ok(mut pull) = Pull::send(&self.consumer, order).await else {
                 return;
             };
+            careful = usize::saturating_sub(careful, 1);
             order = match self.receive(&mut pull).await {
+                Event::Ended if careful > 0 => ONE,
                 Event::Ended => ORDER,
                 Event::TooLarge => ONE,
                 _ => return,

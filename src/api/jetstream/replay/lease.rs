@@ -95,6 +95,11 @@ impl Lease {
         lease
     }
 
+    /// A message that breaks the consumer then takes no others with it.
+    pub(super) const fn take_one_by_one(&mut self) {
+        self.order = ONE;
+    }
+
     /// Whether its reader does not come.
     pub(super) fn is_idle(&self) -> bool {
         self.used.elapsed() > IDLE

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::consumer::Consumer;
+use crate::api::jetstream::unreadable::is_status;
 use crate::nats::{Call, Failure, Inbound, Outbound, Replies};
 
 /// How long sending may take.
@@ -102,7 +103,7 @@ impl Pull {
     }
 
     fn read(&mut self, message: Inbound) -> Event {
-        let Some(status) = message.status else {
+        let Some(status) = message.status.filter(|_| is_status(&message)) else {
             self.left -= 1;
             self.is_untouched = false;
             return Event::Message(message);

@@ -9,7 +9,7 @@ use super::catch_up::{CatchUp, Step};
 use super::feed::Place;
 use super::lease::Lease;
 use super::selection::Selection;
-use super::start::trimmed;
+use super::start::{trimmed, unreadable};
 use super::window::{Found, Slot};
 use crate::api::jetstream::access::Access;
 use crate::api::notice::{EndReason, Gap, Notice};
@@ -114,6 +114,7 @@ impl Reader {
                 let all = self.of.filters.is_empty();
                 Some(self.gap(trimmed(from.max(before + 1), to, all)))
             }
+            Slot::Unreadable(seq) => Some(self.gap(unreadable(seq))),
         }
     }
 

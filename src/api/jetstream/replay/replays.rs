@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::consumer::{Begin, Consumer, Refused};
 use super::feed::{self, Feed, Place};
 use super::lease::Lease;
+use super::lingering::Lingering;
 use super::look::Look;
 use super::places::Places;
 use super::selection::Selection;
@@ -37,6 +38,7 @@ pub struct Replays {
     pub(super) places: Arc<Places>,
     feeds: Mutex<HashMap<Key, Weak<Feed>>>,
     tasks: Mutex<JoinSet<()>>,
+    lingering: Arc<Lingering>,
     drain: Drain,
 }
 
@@ -50,6 +52,7 @@ impl Replays {
             places: Places::new(catchups_max),
             feeds: Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
+            lingering: Arc::default(),
             drain,
         })
     }
@@ -65,6 +68,12 @@ impl Replays {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.len()
+    }
+
+    /// How many of them nobody reads.
+    #[must_use]
+    pub fn lingering(&self) -> usize {
+        self.lingering.len()
     }
 
     /// How many readers catch up now.
@@ -109,7 +118,8 @@ impl Replays {
         feeds.insert(key, Arc::downgrade(&feed));
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(feed::run(feed, self.api.clone(), self.drain.clone()));
+        let (lingering, drain) = (Arc::clone(&self.lingering), self.drain.clone());
+        tasks.spawn(feed::run(feed, self.api.clone(), lingering, drain));
         place
     }
 

@@ -1,13 +1,20 @@
 //! Which messages are read: those of one creation of one stream, with some subjects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::Api;
 use super::look::{Look, Retention};
 use super::window::Slot;
-use crate::nats::{Delivery, Inbound, Stored};
+use crate::nats::{Call, Delivery, Inbound, Stored};
 use crate::subject::{Name, SubjectPattern};
 use crate::translate::ack_token::Delivered;
 use crate::translate::position::{Position, Tag};
+
+/// How long a stream is asked for a message.
+const ASKING: Duration = Duration::from_secs(5);
 
 /// What readers have in common who may share a feed.
 #[derive(Clone, Debug)]
@@ -57,6 +64,18 @@ impl Selection {
     pub(super) fn trimmed(&self, position: u64, before: u64, look: &Look) -> Option<Slot> {
         let to = look.first_seq.min(before) - 1;
         (look.tag == self.tag && to > position).then(|| Slot::Trimmed(position + 1, to))
+    }
+
+    /// The message after a position, where it is one that cannot be read.
+    pub(super) async fn unreadable(&self, api: &Api, position: u64) -> Option<Slot> {
+        let call = Call {
+            deadline: Instant::now() + ASKING,
+            wait: true,
+        };
+        let filters: Vec<&str> = self.filters.iter().map(SubjectPattern::as_str).collect();
+        let next = api.next_stored(self.stream.as_str(), &filters, position, call);
+        let next = next.await.ok()??;
+        (!next.is_readable).then_some(Slot::Unreadable(next.seq))
     }
 
     /// The position at a sequence.

@@ -69,6 +69,15 @@ pub(super) fn trimmed(from: u64, to: u64, all: bool) -> Gap {
     }
 }
 
+/// A message that ends every connection it is sent over.
+pub(super) const fn unreadable(seq: u64) -> Gap {
+    Gap {
+        dropped: Some(1),
+        reason: "unreadable",
+        range: Some((seq, seq)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;

@@ -29,13 +29,15 @@ pub(super) enum Slot {
     Message(u64, Arc<Delivery>),
     /// The stream has let go of these before they could be read.
     Trimmed(u64, u64),
+    /// This one cannot be read, and is passed over.
+    Unreadable(u64),
 }
 
 impl Slot {
     /// The position behind it.
     pub(super) const fn seq(&self) -> u64 {
         match self {
-            Self::Message(seq, _) => *seq,
+            Self::Message(seq, _) | Self::Unreadable(seq) => *seq,
             Self::Trimmed(_, to) => *to,
         }
     }
@@ -43,7 +45,7 @@ impl Slot {
     fn bytes(&self) -> usize {
         match self {
             Self::Message(_, delivery) => delivery.counted_bytes(),
-            Self::Trimmed(..) => 0,
+            Self::Trimmed(..) | Self::Unreadable(_) => 0,
         }
     }
 }

@@ -136,7 +136,7 @@ pub(super) fn acks() -> Value {
     );
     operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema":
         {"type": "object", "required": ["acks"], "properties": {
-            "acks": {"type": "array", "items": entry},
+            "acks": {"type": "array", "items": entry, "maxItems": 1000},
         }}
     }}});
     operation
