@@ -11,13 +11,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::connect::{InboxRights, Opened};
-use super::events::Signals;
+use super::events::{Signals, Watched};
 use super::pending::{Pending, PendingReply, Replies, RunConfirm, Source};
 use super::permissions::Permissions;
 use super::queue::{Entry, Load, QueueLimits, SendQueue, Settle};
 use super::refusals::Refusal;
 use super::ticket::Ticket;
 use super::{Failure, Inbound, Outbound};
+
+/// How many subscriptions may wait for the server's opinion at once: two events for each, and those of
+/// the fences, fit the channel.
+const REGISTERING_MAX: usize = 48;
 
 /// One connection to one server.
 pub struct Connection {
@@ -36,6 +40,8 @@ pub struct Connection {
     permissions: Permissions,
     subscribing: tokio::sync::Mutex<()>,
     subscriptions: AtomicU64,
+    /// Held from a SUB that may be denied until it is known whether it was.
+    pub(super) registering: tokio::sync::Semaphore,
     probes: AtomicU64,
     _marker: Option<Subscriber>,
 }
@@ -65,6 +71,7 @@ impl Connection {
             permissions: opened.permissions,
             subscribing: tokio::sync::Mutex::new(()),
             subscriptions: AtomicU64::new(opened.subscriptions),
+            registering: tokio::sync::Semaphore::new(REGISTERING_MAX),
             probes: AtomicU64::new(0),
             _marker: opened.marker,
         };
@@ -89,8 +96,8 @@ impl Connection {
 
     /// Whether the server could deny messages that we believe are allowed.
     #[must_use]
-    pub const fn is_uncertain(&self) -> bool {
-        !self.permissions.is_certain()
+    pub fn is_uncertain(&self) -> bool {
+        self.signals.uncertain.load(Ordering::Acquire)
     }
 
     /// Whether half of the send queue stays free when so much is sent. Who has much to send, and
@@ -256,7 +263,7 @@ impl Connection {
             return Err(Failure::PermissionDenied);
         }
         let subject = self.own_subject('i');
-        let (_, subscriber) = self.subscribe(subject.clone(), None).await?;
+        let subscriber = self.subscribe(subject.clone(), None).await?.0;
         let ticket = Ticket::new();
         ticket.hand_over();
         Ok(Replies {
@@ -312,26 +319,28 @@ impl Connection {
         })
     }
 
-    /// Subscribes; returns the library's id of the subscription, by which its losses are told.
+    /// Subscribes; what happens to the subscription is told from the first moment on.
     pub(super) async fn subscribe(
         &self,
         pattern: Subject,
         queue: Option<String>,
-    ) -> Result<(u64, Subscriber), Failure> {
+    ) -> Result<(Subscriber, Watched), Failure> {
         // The id is not told but counted: subscriptions are made one after the other, and one counts
         // even where its caller leaves, since the library has counted it by then.
         let _one_at_a_time = self.subscribing.lock().await;
         let sid = self.subscriptions.fetch_add(1, Ordering::AcqRel) + 1;
+        let watched = self.signals.watch(sid);
         let subscribed = match queue {
             None => self.client.subscribe(pattern).await,
             Some(group) => self.client.queue_subscribe(pattern, group).await,
         };
-        Ok((sid, subscribed.map_err(|_| Failure::Disconnected)?))
+        Ok((subscribed.map_err(|_| Failure::Disconnected)?, watched))
     }
 
     /// Waits until the server has handled everything before, be it by a fence or, where the user has
-    /// no right to one, by an error that the server sends in order.
-    pub(super) async fn settle(&self, deadline: Instant) -> Result<(), Failure> {
+    /// no right to one, by an error that the server sends in order. Fails where an error may have been
+    /// dropped since there were `events` of them.
+    pub(super) async fn settle(&self, events: u64, deadline: Instant) -> Result<(), Failure> {
         if self.rights.can_fence() {
             return self.fence(deadline).await;
         }
@@ -355,6 +364,9 @@ impl Connection {
                     changed = changes.changed() => changed.map_err(|_| Failure::Lost)?,
                     () = self.signals.closed.cancelled() => return Err(Failure::Lost),
                 }
+            }
+            if self.signals.fences.may_have_dropped_since(events) {
+                return Err(Failure::Lost);
             }
             Ok(())
         };

@@ -17,7 +17,7 @@ use super::refusals::{Reading, Refusal, Refusals};
 use super::replies::ReplyTable;
 use super::stats::LinkStats;
 
-/// From so many losses between two looks on, the channel may have dropped some.
+/// From so many between two looks on, the channel may have dropped some.
 const CROWDED: u64 = 64;
 
 /// Where a connection's events go.
@@ -44,29 +44,55 @@ pub(super) struct Signals {
     pub(super) changed: watch::Sender<u64>,
     alarms: Mutex<HashMap<u64, Arc<Alarm>>>,
     losses: AtomicU64,
+    taken_away: AtomicU64,
 }
 
-/// Rings when a subscription lost messages because nobody read them fast enough.
+/// Rings when something happened to a subscription that its messages do not tell.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
-    rung: AtomicBool,
+    lossy: AtomicBool,
+    taken_away: AtomicBool,
     notify: Notify,
 }
 
 impl Alarm {
     fn ring(&self) {
-        self.rung.store(true, Ordering::Release);
+        self.lossy.store(true, Ordering::Release);
         self.notify.notify_one();
     }
 
-    /// Whether it has rung since it was last asked.
-    pub(super) fn take(&self) -> bool {
-        self.rung.load(Ordering::Acquire) && self.rung.swap(false, Ordering::AcqRel)
+    fn take_away(&self) {
+        self.taken_away.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    /// Whether messages were lost because nobody read them fast enough, since it was last asked.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lossy.load(Ordering::Acquire) && self.lossy.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the server has taken the subscription away.
+    pub(super) fn is_taken_away(&self) -> bool {
+        self.taken_away.load(Ordering::Acquire)
     }
 
     /// Waits until it rings.
     pub(super) async fn rings(&self) {
         self.notify.notified().await;
+    }
+}
+
+/// The alarm of a subscription, for as long as somebody holds it.
+#[derive(Debug)]
+pub(super) struct Watched {
+    signals: Arc<Signals>,
+    sid: u64,
+    pub(super) alarm: Arc<Alarm>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.signals.alarms.lock().remove(&self.sid);
     }
 }
 
@@ -86,6 +112,7 @@ impl Signals {
             changed: watch::Sender::new(0),
             alarms: Mutex::default(),
             losses: AtomicU64::new(0),
+            taken_away: AtomicU64::new(0),
         })
     }
 
@@ -98,6 +125,7 @@ impl Signals {
 
     /// Takes one event.
     pub(super) fn on(&self, event: Event) {
+        self.fences.count_event();
         match event {
             Event::SlowConsumer(sid) if sid == self.marker_sid.load(Ordering::Acquire) => {
                 self.on_marker()
@@ -123,10 +151,6 @@ impl Signals {
     fn on_loss(&self, sid: u64) {
         self.stats.slow_consumers.fetch_add(1, Ordering::Relaxed);
         self.losses.fetch_add(1, Ordering::Relaxed);
-        if self.uncertain.load(Ordering::Acquire) {
-            // Losses and denials share the channel: one of the latter may have found it full.
-            self.fences.doubt();
-        }
         if let Some(alarm) = self.alarms.lock().get(&sid) {
             alarm.ring();
         }
@@ -135,6 +159,7 @@ impl Signals {
     fn on_error(&self, text: &str) {
         match Refusal::read(text) {
             Reading::Refused(refusal) => self.on_refusal(refusal),
+            Reading::TakenAway { subject, sid } => self.on_taken_away(&subject, sid),
             Reading::Unreadable => {
                 tracing::warn!("a permission error that cannot be made out ends the connection");
                 self.close();
@@ -159,6 +184,10 @@ impl Signals {
         if let Refusal::Publish(subject) = &refusal {
             self.fences.deny(subject);
             self.replies.deny(subject);
+            if !self.replies.is_below_inbox(subject) {
+                // What the server told at the connect is not true any more.
+                self.uncertain.store(true, Ordering::Release);
+            }
         }
         // Only what somebody asks about is kept: a subscription, or a probe of ours.
         let asked_about = match &refusal {
@@ -171,18 +200,36 @@ impl Signals {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Wants to know when the subscription `sid` loses messages.
-    pub(super) fn watch(&self, sid: u64) -> Arc<Alarm> {
-        Arc::clone(self.alarms.lock().entry(sid).or_default())
+    /// The server's rules were changed, and with them a subscription ended.
+    fn on_taken_away(&self, subject: &str, sid: u64) {
+        self.stats.permission_errors.fetch_add(1, Ordering::Relaxed);
+        let count = self.taken_away.fetch_add(1, Ordering::Relaxed) + 1;
+        // Without its inbox it is no use; and of a crowd, some may not have been told.
+        if count >= CROWDED || self.replies.is_below_inbox(subject) {
+            tracing::warn!(
+                subject,
+                "the NATS server takes subscriptions away; the connection is made anew"
+            );
+            return self.close();
+        }
+        if let Some(alarm) = self.alarms.lock().get(&sid) {
+            alarm.take_away();
+        }
     }
 
-    /// Does not want to know any more.
-    pub(super) fn forget(&self, sid: u64) {
-        self.alarms.lock().remove(&sid);
+    /// Wants to know what happens to the subscription `sid`.
+    pub(super) fn watch(self: &Arc<Self>, sid: u64) -> Watched {
+        let alarm = Arc::clone(self.alarms.lock().entry(sid).or_default());
+        Watched {
+            signals: Arc::clone(self),
+            sid,
+            alarm,
+        }
     }
 
     /// Rings every alarm if there were so many losses that some may have gone untold.
     pub(super) fn doubt_losses(&self) {
+        self.taken_away.store(0, Ordering::Relaxed);
         if self.losses.swap(0, Ordering::Relaxed) >= CROWDED {
             self.alarms.lock().values().for_each(|alarm| alarm.ring());
         }

@@ -8,13 +8,14 @@
 //! hence when the event for a fence is seen, all errors for messages before it have been seen.
 //!
 //! The channel holds 128 events and drops what does not fit. A dropped marker only delays: the next
-//! one settles the older fence. A dropped error would be a lie, so where it is not known that the
-//! user may publish, at most [`UNCERTAIN_WINDOW`] messages are under way at once and the channel
-//! cannot overflow.
+//! one settles the older fence. A dropped error would be a lie. So events are counted: where one was
+//! dropped, a full channel of others came between the fence's messages and its marker, and the fence
+//! does not say yes. It would seldom say yes where every message may be denied; there, at most
+//! [`UNCERTAIN_WINDOW`] messages are under way at once and the channel cannot overflow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::Subject;
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ use super::ticket::{Ticket, Verdict};
 pub(super) const UNCERTAIN_WINDOW: usize = 96;
 /// How many fences may be under way: their events, and the errors between them, fit the channel.
 const FENCES_MAX: usize = 24;
+/// How many events async-nats keeps for us; it drops what does not fit.
+const CHANNEL_CAPACITY: u64 = 128;
 
 /// The tickets that one fence settles.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ struct Fence {
     waiters: Vec<(Subject, Arc<Ticket>)>,
     messages: usize,
     sent: Instant,
+    /// How many events had come by then.
+    events: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +54,7 @@ pub(super) struct Fences {
     state: Mutex<State>,
     armed: AtomicBool,
     settled: Notify,
+    events: AtomicU64,
 }
 
 impl Fences {
@@ -59,6 +65,22 @@ impl Fences {
 
     pub(super) fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Acquire)
+    }
+
+    /// Counts an event of any kind, before it is looked at.
+    pub(super) fn count_event(&self) {
+        self.events.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many events have come.
+    pub(super) fn events(&self) -> u64 {
+        self.events.load(Ordering::Acquire)
+    }
+
+    /// Whether an event may have been dropped since there were `before` of them: the channel was full
+    /// then, and all that was in it has come since.
+    pub(super) fn may_have_dropped_since(&self, before: u64) -> bool {
+        self.events() - before >= CHANNEL_CAPACITY
     }
 
     /// Registers a fence before its messages are handed over, so that an early error finds them.
@@ -76,6 +98,7 @@ impl Fences {
             waiters,
             messages,
             sent: Instant::now(),
+            events: self.events(),
         });
     }
 
@@ -87,8 +110,13 @@ impl Fences {
             state.messages -= fence.messages;
             fence
         };
+        let verdict = if self.may_have_dropped_since(fence.events) {
+            Verdict::Lost
+        } else {
+            Verdict::Done
+        };
         for (_, ticket) in &fence.waiters {
-            ticket.settle(Verdict::Done);
+            ticket.settle(verdict);
         }
         self.settled.notify_one();
         Some(fence.sent.elapsed())
@@ -100,14 +128,6 @@ impl Fences {
         let waiters = state.fences.iter().flat_map(|fence| &fence.waiters);
         for (_, ticket) in waiters.filter(|(of, _)| of.as_str() == subject) {
             ticket.settle(Verdict::Denied);
-        }
-    }
-
-    /// A denial may have gone lost: whoever waits must not be told that all is well.
-    pub(super) fn doubt(&self) {
-        let state = self.state.lock();
-        for (_, ticket) in state.fences.iter().flat_map(|fence| &fence.waiters) {
-            ticket.settle(Verdict::Lost);
         }
     }
 
@@ -203,6 +223,24 @@ mod tests {
         fences.settle_oldest();
         assert_eq!(outcome(&denied.1).await, Err(Failure::PermissionDenied));
         assert_eq!(outcome(&allowed.1).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_confirmed_where_a_denial_may_have_been_dropped() {
+        let fences = Fences::default();
+        let (crowded, next) = (waiter("a"), waiter("a"));
+        fences.register(vec![crowded.clone()], 1);
+        for _ in 0..CHANNEL_CAPACITY {
+            fences.count_event();
+        }
+        fences.register(vec![next.clone()], 1);
+        for _ in 1..CHANNEL_CAPACITY {
+            fences.count_event();
+        }
+        fences.settle_oldest();
+        fences.settle_oldest();
+        assert_eq!(outcome(&crowded.1).await, Err(Failure::Lost));
+        assert_eq!(outcome(&next.1).await, Ok(()), "the channel was not full");
     }
 
     #[tokio::test]

@@ -18,6 +18,13 @@ pub(super) enum Refusal {
 pub(super) enum Reading {
     /// A refusal.
     Refused(Refusal),
+    /// A subscription that was there was ended, since the rules were changed.
+    TakenAway {
+        /// What it was to.
+        subject: String,
+        /// Our id of it.
+        sid: u64,
+    },
     /// A refusal of something that cannot be made out.
     Unreadable,
     /// Something else.
@@ -25,8 +32,9 @@ pub(super) enum Reading {
 }
 
 impl Refusal {
-    /// Reads `Permissions Violation for Publish to "x"`, `… for Subscription to "x"` and
-    /// `… using queue "q"` (nats-server, `client.go`; names are quoted as Go's `%q` does).
+    /// Reads `Permissions Violation for Publish to "x"` and `… for Subscription to "x"`, the latter
+    /// also with ` using queue "q"` and, where it was there before, ` (sid "7")` (nats-server,
+    /// `client.go`; names are quoted as Go's `%q` does).
     pub(super) fn read(text: &str) -> Reading {
         const PUBLISH: &str = "Permissions Violation for Publish to ";
         const SUBSCRIPTION: &str = "Permissions Violation for Subscription to ";
@@ -45,14 +53,23 @@ impl Refusal {
             };
         };
         match quoted(&text[at + SUBSCRIPTION.len()..]) {
-            Some((subject, rest)) => match rest.strip_prefix(" using queue ").map(quoted) {
-                None => Reading::Refused(Self::Subscription(subject, None)),
-                Some(Some((queue, _))) => {
-                    Reading::Refused(Self::Subscription(subject, Some(queue)))
-                }
-                Some(None) => Reading::Unreadable,
-            },
+            Some((subject, rest)) => Self::read_subscription(subject, rest),
             None => Reading::Unreadable,
+        }
+    }
+
+    fn read_subscription(subject: String, rest: &str) -> Reading {
+        let (queue, rest) = match rest.strip_prefix(" using queue ").map(quoted) {
+            None => (None, rest),
+            Some(Some((queue, rest))) => (Some(queue), rest),
+            Some(None) => return Reading::Unreadable,
+        };
+        let Some(sid) = rest.strip_prefix(" (sid ") else {
+            return Reading::Refused(Self::Subscription(subject, queue));
+        };
+        match sid.trim_end_matches(')').trim_matches('"').parse() {
+            Ok(sid) => Reading::TakenAway { subject, sid },
+            Err(_) => Reading::Unreadable,
         }
     }
 }
@@ -133,6 +150,12 @@ mod tests {
         let queue =
             Refusal::read("Permissions Violation for Subscription to \"a.>\" using queue \"q\"");
         assert_eq!(queue, subscription("a.>", Some("q")));
+        for queue in ["", " using queue \"q\""] {
+            let text =
+                format!("Permissions Violation for Subscription to \"a.>\"{queue} (sid \"7\")");
+            let subject = "a.>".to_owned();
+            assert_eq!(Refusal::read(&text), Reading::TakenAway { subject, sid: 7 });
+        }
         assert_eq!(Refusal::read("Stale Connection"), Reading::Other);
     }
 
@@ -156,6 +179,7 @@ mod tests {
         for text in [
             "Permissions Violation for Publish to \"unfinished",
             "Permissions Violation for Publish to \"a\\x00\"",
+            "Permissions Violation for Subscription to \"a\" (sid \"x\")",
             "Permissions Violation of a new kind",
         ] {
             assert_eq!(Refusal::read(text), Reading::Unreadable, "{text}");

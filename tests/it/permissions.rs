@@ -1,11 +1,13 @@
 //! A user whom NATS does not let do everything: no denied message gets a 2xx, no allowed one
 //! anything else.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::task::JoinSet;
 
-use crate::harness::{Bridge, Nats};
+use crate::harness::{Bridge, Nats, round_trip};
 
 /// Users by what natsway can know of their permissions at connect.
 const USERS: &str = r#"
@@ -216,5 +218,129 @@ async fn readers_outlive_a_limit_of_subscriptions() {
                 break assert_eq!(event.json()["data"], "again");
             }
         }
+    }
+}
+
+/// A user that may not hear secrets.
+const NO_SECRETS: &str = r#"
+authorization { users = [
+  { user: u, password: pw, permissions: { subscribe: { deny: ["secret.>"] } } }
+  { user: noinbox, password: pw, permissions: { publish: { allow: ["yes.>"] }, subscribe: { allow: ["yes.>"] } } }
+] }
+"#;
+
+/// More denials at once than async-nats keeps events.
+async fn each_of_a_crowd_learns_that_it_is_denied(user: &str, workers: usize) {
+    let nats = Nats::builder().config(NO_SECRETS).start().await;
+    let more = format!("runtime: {{ workers: {workers} }}");
+    let bridge = Arc::new(bridge_as(&nats, user, &more).await);
+    let mut denied = JoinSet::new();
+    for i in 0..500 {
+        let bridge = Arc::clone(&bridge);
+        denied.spawn(async move {
+            let path = format!("/v1/subscribe/secret.{i}");
+            let answer = bridge.get(&path).send().await;
+            answer.expect_problem(403, "nats-permission-denied");
+        });
+    }
+    let mut allowed = JoinSet::new();
+    for i in 0..50 {
+        let bridge = Arc::clone(&bridge);
+        allowed.spawn(async move {
+            let path = format!("/v1/subscribe/yes.{i}");
+            bridge.sse(&path).await
+        });
+    }
+    while let Some(done) = denied.join_next().await {
+        done.expect("whoever is denied is told");
+    }
+    let streams = allowed.join_all().await;
+    assert_eq!(streams.len(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_a_crowd_learns_that_it_is_denied_with_one_worker() {
+    each_of_a_crowd_learns_that_it_is_denied("u", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_a_crowd_learns_that_it_is_denied_with_two_workers() {
+    each_of_a_crowd_learns_that_it_is_denied("u", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_a_crowd_learns_that_it_is_denied_without_an_inbox() {
+    each_of_a_crowd_learns_that_it_is_denied("noinbox", 2).await;
+}
+
+/// Users whose rules change while natsway is connected.
+fn rules(of_u: &str) -> String {
+    format!(
+        "authorization {{ users = [ {{ user: u, password: pw, permissions: {{ {of_u} }} }}, \
+         {{ user: witness, password: pw }} ] }}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_denials_after_a_change_of_the_rules_confirms_nothing() {
+    let nats = Nats::builder().config(&rules("")).start().await;
+    let bridge = Arc::new(bridge_as(&nats, "u", "").await);
+    let witness = nats.client_as("witness", "pw").await;
+    let mut seen = witness.subscribe("later.server.>").await.unwrap();
+    round_trip(&witness).await;
+    nats.reload(&rules(r#"publish: { deny: ["later.>"] }"#))
+        .await;
+    let mut publishes = JoinSet::new();
+    for i in 0..2500 {
+        let bridge = Arc::clone(&bridge);
+        publishes.spawn(async move {
+            let path = if i % 5 == 0 {
+                format!("/v1/publish/later.server.{i}")
+            } else {
+                format!("/v1/publish/later.none.{i}?confirm=none")
+            };
+            let status = bridge.post(&path).body("x").send().await.status;
+            (i % 5 == 0 && status == 204).then(|| format!("later.server.{i}"))
+        });
+    }
+    let confirmed: HashSet<String> = publishes.join_all().await.into_iter().flatten().collect();
+    round_trip(&witness).await;
+    let mut delivered = HashSet::new();
+    while let Some(Some(message)) = seen.next().now_or_never() {
+        delivered.insert(message.subject.to_string());
+    }
+    let lies: Vec<_> = confirmed.difference(&delivered).collect();
+    assert!(lies.is_empty(), "{} confirmed, not delivered", lies.len());
+    let denied = bridge.post("/v1/publish/later.no").body("x").send().await;
+    denied.expect_problem(403, "nats-permission-denied");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_stream_learns_that_its_subscription_is_taken_away() {
+    for streams in [20, 400] {
+        let nats = Nats::builder().config(&rules("")).start().await;
+        let bridge = bridge_as(&nats, "u", "").await;
+        let mut denied = Vec::new();
+        for i in 0..streams {
+            let group = ["", "?queue=g"][i % 2];
+            let path = format!("/v1/subscribe/secret.{i}{group}");
+            denied.push(bridge.sse(&path).await.expect_ok());
+        }
+        let mut allowed = bridge.sse("/v1/subscribe/open").await.expect_ok();
+        nats.reload(&rules(r#"subscribe: { deny: ["secret.>"] }"#))
+            .await;
+        for stream in &mut denied {
+            let end = loop {
+                let event = stream.event().await.expect("a stream ends with a reason");
+                if event.event.as_deref() == Some("end") {
+                    break event;
+                }
+            };
+            assert_eq!(end.json()["reason"], "permission-denied");
+        }
+        bridge.is_connected().await;
+        let publish = bridge.post("/v1/publish/open").body("x").send();
+        publish.await.expect(204);
+        while allowed.event().await.expect("it goes on").event.is_some() {}
     }
 }

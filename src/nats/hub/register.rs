@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::topic::Topic;
 use crate::nats::connection::Connection;
+use crate::nats::events::Watched;
 use crate::nats::link::{Call, Confirm, Link, LinkState};
 use crate::nats::{Failure, Outbound};
 
@@ -24,6 +25,9 @@ use crate::nats::{Failure, Outbound};
 const PROBE_AGAIN: Duration = Duration::from_millis(2);
 /// The longest wait between two probes.
 const PROBE_AGAIN_MAX: Duration = Duration::from_millis(100);
+
+/// A subscription, and what happens to it.
+pub(super) type Subscribed = (Subscriber, Watched);
 
 /// The links that a subscription has to do with.
 #[derive(Debug)]
@@ -60,39 +64,56 @@ impl Registrar {
     }
 }
 
-/// Subscribes on `connection` and waits until all our links see it.
-pub(super) async fn register(
+/// Subscribes on `connection` and waits until its server has it.
+///
+/// It takes as long as it takes even where nobody waits any more: a denial that nobody asked about
+/// would stay behind.
+pub(super) async fn subscribe(
     topic: &Topic,
-    connection: &Arc<Connection>,
+    connection: &Connection,
     registrar: &Registrar,
     deadline: Instant,
-) -> Result<(u64, Subscriber), Failure> {
-    let first = subscribe(topic, connection, deadline).await;
-    let (sid, subscriber) = match first {
+) -> Result<Subscribed, Failure> {
+    let one_of_few = topic.unless_abandoned(connection.registering.acquire());
+    let Some(permit) = one_of_few.await else {
+        return Err(Failure::Disconnected);
+    };
+    let subscribed = subscribe_once(topic, connection, deadline).await;
+    drop(permit);
+    match subscribed {
         Err(Failure::SubscriptionLimit) => {
             // The error names nobody. Alone, it can only be ours.
             let _alone = registrar.alone.lock().await;
-            subscribe(topic, connection, deadline).await?
+            subscribe_once(topic, connection, deadline).await
         }
-        subscribed => subscribed?,
-    };
+        subscribed => subscribed,
+    }
+}
+
+/// Waits until all our links see what was subscribed before.
+pub(super) async fn probe(
+    connection: &Connection,
+    registrar: &Registrar,
+    deadline: Instant,
+) -> Result<(), Failure> {
     for link in &registrar.messages {
         probe_from(link, connection, deadline).await?;
     }
-    Ok((sid, subscriber))
+    Ok(())
 }
 
-async fn subscribe(
+async fn subscribe_once(
     topic: &Topic,
     connection: &Connection,
     deadline: Instant,
-) -> Result<(u64, Subscriber), Failure> {
+) -> Result<Subscribed, Failure> {
     let mut limits = connection.signals.subscription_limit.subscribe();
     limits.mark_unchanged();
+    let events = connection.signals.fences.events();
     let subscribed = connection
         .subscribe(topic.pattern.clone(), topic.queue.clone())
         .await?;
-    connection.settle(deadline).await?;
+    connection.settle(events, deadline).await?;
     if connection.signals.refusals.take(&topic.refusal) {
         return Err(Failure::PermissionDenied);
     }
@@ -116,7 +137,7 @@ async fn probe_from(
         return Ok(());
     }
     let subject = connection.probe_subject();
-    let (_, mut probes) = connection.subscribe(subject.clone(), None).await?;
+    let mut probes = connection.subscribe(subject.clone(), None).await?.0;
     let mut again = PROBE_AGAIN;
     let sending = async {
         loop {

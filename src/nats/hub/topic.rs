@@ -29,6 +29,9 @@ const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon a subscription that the account has no room for is tried again.
 const LIMIT_AGAIN: Duration = Duration::from_secs(1);
 
+/// How soon anything else is tried again.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// Where a topic stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
@@ -114,6 +117,15 @@ impl Topic {
         self.deliver([Slot::Gap(reason)]);
     }
 
+    /// What comes out of `work`, unless nobody reads any more.
+    pub(super) async fn unless_abandoned<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.abandoned.cancelled() => None,
+            done = work => Some(done),
+        }
+    }
+
     fn fail(&self, failure: Failure) {
         self.status.send_replace(Status::Failed(failure));
         self.deliver([]);
@@ -122,12 +134,7 @@ impl Topic {
 
 /// Subscribes, delivers and subscribes again, until nobody reads or NATS denies it.
 pub(super) async fn run(topic: Arc<Topic>, registrar: Arc<Registrar>) {
-    let abandoned = topic.abandoned.clone();
-    tokio::select! {
-        biased;
-        () = abandoned.cancelled() => {}
-        () = keep_up(&topic, &registrar) => {}
-    }
+    let _ended = keep_up(&topic, &registrar).await;
     // Late joiners see that they came too late, and make a topic of their own.
     topic.status.send_if_modified(|status| {
         let open = !matches!(status, Status::Failed(_));
@@ -138,43 +145,74 @@ pub(super) async fn run(topic: Arc<Topic>, registrar: Arc<Registrar>) {
     });
 }
 
-async fn keep_up(topic: &Arc<Topic>, registrar: &Registrar) {
+/// None where it ends because nobody reads any more.
+async fn keep_up(topic: &Topic, registrar: &Registrar) -> Option<()> {
     let mut was_live = false;
     loop {
         let call = Call {
             deadline: Instant::now() + REGISTER_TIMEOUT,
             wait: true,
         };
-        let Ok(connection) = registrar.subscriptions.connection(call).await else {
+        let connection = registrar.subscriptions.connection(call);
+        let Ok(connection) = topic.unless_abandoned(connection).await? else {
             if registrar.is_closed() {
-                return topic.fail(Failure::Disconnected);
+                topic.fail(Failure::Disconnected);
+                return Some(());
             }
             continue;
         };
-        match register::register(topic, &connection, registrar, call.deadline).await {
-            Ok((sid, mut subscriber)) => {
-                if std::mem::replace(&mut was_live, true) {
-                    topic.gap(GapReason::Reconnected);
-                }
-                topic.status.send_replace(Status::Live(connection.epoch()));
-                let alarm = connection.signals.watch(sid);
-                pump(topic, &connection, registrar, &alarm, &mut subscriber).await;
-                connection.signals.forget(sid);
-                if topic.is_denied() {
-                    return;
-                }
+        let again = match live(topic, &connection, registrar, call.deadline, &mut was_live).await {
+            Ok(()) => {
                 topic.status.send_replace(Status::Pending);
+                continue;
             }
-            Err(Failure::PermissionDenied) => return topic.fail(Failure::PermissionDenied),
-            Err(Failure::SubscriptionLimit) if !was_live => {
-                return topic.fail(Failure::SubscriptionLimit);
+            Err(failure @ Failure::PermissionDenied) => {
+                topic.fail(failure);
+                return Some(());
+            }
+            Err(failure @ Failure::SubscriptionLimit) if !was_live => {
+                topic.fail(failure);
+                return Some(());
             }
             // Readers of a subscription that once was there wait for a place, as they wait for NATS.
-            Err(Failure::SubscriptionLimit) => sleep(LIMIT_AGAIN).await,
+            Err(Failure::SubscriptionLimit) => LIMIT_AGAIN,
             // The connection broke, or a link was away: again, but not in a hot loop.
-            Err(_) => sleep(Duration::from_millis(20)).await,
-        }
+            Err(_) => AGAIN,
+        };
+        topic.unless_abandoned(sleep(again)).await?;
     }
+}
+
+/// The life of the subscription on one connection; it ends well with the connection.
+async fn live(
+    topic: &Topic,
+    connection: &Connection,
+    registrar: &Registrar,
+    deadline: Instant,
+    was_live: &mut bool,
+) -> Result<(), Failure> {
+    // A link that moves after it was probed has to be probed again.
+    let mut moves = registrar.moves.subscribe();
+    let (mut subscriber, watched) =
+        register::subscribe(topic, connection, registrar, deadline).await?;
+    let probed = register::probe(connection, registrar, deadline);
+    topic
+        .unless_abandoned(probed)
+        .await
+        .unwrap_or(Err(Failure::Disconnected))?;
+    if std::mem::replace(was_live, true) {
+        topic.gap(GapReason::Reconnected);
+    }
+    topic.status.send_replace(Status::Live(connection.epoch()));
+    let pump = pump(
+        topic,
+        connection,
+        registrar,
+        &watched.alarm,
+        &mut moves,
+        &mut subscriber,
+    );
+    topic.unless_abandoned(pump).await.unwrap_or(Ok(()))
 }
 
 /// Delivers until the connection is gone or the subscription is taken away.
@@ -183,10 +221,9 @@ async fn pump(
     connection: &Connection,
     registrar: &Registrar,
     alarm: &Alarm,
+    moves: &mut watch::Receiver<u64>,
     subscriber: &mut Subscriber,
-) {
-    let mut changes = connection.signals.changed.subscribe();
-    let mut moves = registrar.moves.subscribe();
+) -> Result<(), Failure> {
     let mut chunks = subscriber.by_ref().ready_chunks(PUMP_CHUNK);
     let mut probing = pin!(OptionFuture::from(None));
     loop {
@@ -194,12 +231,9 @@ async fn pump(
             biased;
             chunk = chunks.next() => match chunk {
                 Some(messages) => receive(topic, messages),
-                None => return,
+                None => return Ok(()),
             },
             () = alarm.rings() => {}
-            changed = changes.changed() => if changed.is_err() {
-                return;
-            },
             moved = moves.changed() => if moved.is_ok() {
                 probing.set(OptionFuture::from(Some(registrar.probe_again(connection))));
             },
@@ -209,14 +243,14 @@ async fn pump(
                     topic.gap(GapReason::Reconnected);
                 }
             }
-            () = connection.signals.closed.cancelled() => return,
+            () = connection.signals.closed.cancelled() => return Ok(()),
         }
         // Looked at after every chunk: a flood must not hide what it makes us lose.
-        if alarm.take() {
+        if alarm.has_lost() {
             topic.gap(GapReason::Overloaded);
         }
-        if connection.signals.refusals.take(&topic.refusal) {
-            return topic.fail(Failure::PermissionDenied);
+        if alarm.is_taken_away() {
+            return Err(Failure::PermissionDenied);
         }
     }
 }
