@@ -42,7 +42,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether it is certain that the message did not leave natsway, and will not.
+    /// Whether it is certain that the message did not leave natsway, and will not. Of a run of messages,
+    /// [`Self::PayloadTooLarge`] says it of one that is not known: the others were sent.
     #[must_use]
     pub const fn is_not_sent(self) -> bool {
         !matches!(

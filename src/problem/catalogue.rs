@@ -123,8 +123,8 @@ catalogue! {
         "send the body as it is, without Content-Encoding";
     HostNotAllowed "host-not-allowed" 421 Client NotSent false "The host is not one of ours"
         "use a loopback name, or add the host to `listen.hosts`";
-    BatchIncomplete "batch-incomplete" 422 Client Rejected false "Not every line was published"
-        "see `failed`";
+    BatchIncomplete "batch-incomplete" 422 Client Unknown false "Not every line was published"
+        "each line in `failed` has its own outcome; that of the batch is `unknown` where a part of it was published and NATS refused none";
     RateLimited "rate-limited" 429 Client NotSent true "Too many requests"
         "slow down";
     TooManyStreams "too-many-streams" 429 Client NotSent true "Too many open streams"

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::api::answer;
 use crate::api::jetstream::PubAck;
 use crate::config::Confirm;
-use crate::problem::{Code, Outcome, Problem};
+use crate::problem::{Code, Outcome, Problem, Source};
 
 /// How many failed lines are listed one by one.
 const LISTED_MAX: usize = 100;
@@ -21,6 +21,27 @@ struct InStream {
     first_seq: u64,
     last_seq: u64,
     duplicates: u64,
+}
+
+/// How bad it is that a line failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Badness {
+    /// Its client can correct it.
+    Clients,
+    /// It was not to be published now.
+    Ours,
+    /// Nobody knows whether it was.
+    Unknown,
+}
+
+impl Badness {
+    fn of(problem: &Problem) -> Self {
+        match problem.message_outcome() {
+            Outcome::Unknown => Self::Unknown,
+            _ if problem.http_status().as_u16() < 500 => Self::Clients,
+            _ => Self::Ours,
+        }
+    }
 }
 
 /// Counts as the lines' outcomes come in.
@@ -35,7 +56,10 @@ pub(super) struct Report {
     is_clients: bool,
     /// Whether the same batch may be sent again as it is.
     is_retryable: bool,
-    is_not_sent: bool,
+    /// Whether NATS has refused some line.
+    is_rejected: bool,
+    /// Whose the worst failed line is, and how bad that is.
+    worst: Option<(Badness, Source)>,
     /// Whether some line may have arrived and may not.
     is_unknown: bool,
     unknown: Option<(u64, u64)>,
@@ -55,7 +79,8 @@ impl Report {
             failed_total: 0,
             is_clients: true,
             is_retryable: true,
-            is_not_sent: true,
+            is_rejected: false,
+            worst: None,
             is_unknown: false,
             unknown: None,
             stopped: None,
@@ -95,7 +120,11 @@ impl Report {
         self.failed_total += 1;
         self.is_clients &= problem.http_status().as_u16() < 500;
         self.is_retryable &= problem.is_retryable();
-        self.is_not_sent &= problem.message_outcome() == Outcome::NotSent;
+        self.is_rejected |= problem.message_outcome() == Outcome::Rejected;
+        let badness = Badness::of(problem);
+        if self.worst.is_none_or(|(worst, _)| badness > worst) {
+            self.worst = Some((badness, problem.failed_by()));
+        }
         self.is_unknown |= problem.message_outcome() == Outcome::Unknown;
         if self.failed.len() < LISTED_MAX {
             self.failed.push(json!({
@@ -168,14 +197,19 @@ impl Report {
             (false, true) => StatusCode::UNPROCESSABLE_ENTITY,
             (false, false) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let outcome = match (self.is_unknown, self.published == 0 && self.is_not_sent) {
+        let outcome = match (self.is_unknown, self.is_rejected) {
             (true, _) => Outcome::Unknown,
-            (false, true) => Outcome::NotSent,
-            (false, false) => Outcome::Rejected,
+            (false, true) => Outcome::Rejected,
+            (false, false) if self.published == 0 => Outcome::NotSent,
+            // Nothing was refused, and a part of it did arrive.
+            (false, false) => Outcome::Unknown,
         };
+        let of_line = self.worst.map(|(_, source)| source);
+        let source = self.stopped.as_ref().map(Problem::failed_by).or(of_line);
         let retryable = outcome == Outcome::NotSent && self.is_retryable;
         let mut problem = Problem::new(Code::BatchIncomplete)
             .status(status)
+            .source(source.unwrap_or(Source::Client))
             .outcome(outcome)
             .retryable(retryable)
             .member("published", self.published)
@@ -244,7 +278,20 @@ mod tests {
         report.failed(2, &Problem::new(Code::InvalidBody));
         report.failed(3, &Problem::new(Code::Overloaded));
         let (status, body) = problem(report);
-        assert_eq!((status, &body["outcome"]), (503, &json!("rejected")));
+        // Line 1 is published, and nobody has refused the others.
+        assert_eq!((status, &body["outcome"]), (503, &json!("unknown")));
+        assert_eq!(
+            (&body["source"], &body["retryable"]),
+            (&json!("bridge"), &json!(false))
+        );
+
+        let mut report = Report::new(Confirm::Server);
+        report.published(1);
+        report.failed(2, &Problem::new(Code::NatsPermissionDenied));
+        report.failed(3, &Problem::new(Code::InvalidBody));
+        let (status, body) = problem(report);
+        assert_eq!((status, &body["outcome"]), (422, &json!("rejected")));
+        assert_eq!(body["source"], "nats");
 
         let mut report = Report::new(Confirm::Stream);
         report.failed(1, &Problem::new(Code::Overloaded));
@@ -281,5 +328,9 @@ mod tests {
         let (status, body) = problem(report);
         assert_eq!((status, &body["code"]), (503, &json!("batch-incomplete")));
         assert_eq!(body["stopped_after_line"], 9);
+        assert_eq!(
+            (&body["source"], &body["outcome"]),
+            (&json!("nats"), &json!("unknown"))
+        );
     }
 }

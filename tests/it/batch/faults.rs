@@ -84,11 +84,17 @@ async fn a_lost_link_ends_the_batch_and_says_what_is_unknown() {
         let problem = batch.await.unwrap().problem();
         assert_eq!(problem["code"], "batch-incomplete", "{problem}");
         assert!(problem["published"].as_u64() >= Some(3), "{problem}");
+        assert_eq!(problem["source"], "nats", "{problem}");
+        assert_eq!(problem["outcome"], "unknown", "{problem}");
+        assert_eq!(problem["retryable"], false, "{problem}");
         let after = problem["stopped_after_line"].as_u64().unwrap();
         assert!((4..=line).contains(&after), "{problem}");
         match problem["status"].as_u64().unwrap() {
             503 => {
-                assert_eq!(problem["outcome"], "rejected", "{problem}");
+                // Each line that failed was not sent; but of the batch a part was published.
+                for line in problem["failed"].as_array().unwrap() {
+                    assert_eq!(line["outcome"], "not_sent", "{problem}");
+                }
                 assert!(problem.get("unknown").is_none(), "{problem}");
             }
             504 => {
@@ -117,6 +123,7 @@ async fn a_server_that_stands_still_is_given_up_after_the_deadline_for_progress(
         assert_eq!(problem["published"], 0);
         assert_eq!(problem["unknown"], json!({"from_line": 1, "to_line": 3}));
         assert_eq!(problem["outcome"], "unknown");
+        assert_eq!(problem["source"], "nats");
         nats.resume();
     }
 }
@@ -153,6 +160,10 @@ async fn a_denied_line_is_told_and_the_others_arrive() {
             let expected = [(2, denied.clone()), (4, denied)];
             assert_eq!(line_codes(&problem), expected, "{user} {confirm}");
             assert_eq!(problem["failed"][0]["outcome"], "rejected");
+            assert_eq!(
+                (&problem["outcome"], &problem["source"]),
+                (&json!("rejected"), &json!("nats"))
+            );
         }
     }
 }
@@ -171,6 +182,10 @@ async fn a_body_that_breaks_off_is_told_with_what_was_published() {
         .expect_problem(422, "batch-incomplete");
     assert_eq!(problem["published"], 2);
     assert_eq!(line_codes(&problem), [(3, "body-timeout".to_owned())]);
+    assert_eq!(
+        (&problem["outcome"], &problem["source"]),
+        (&json!("unknown"), &json!("client"))
+    );
     drop(sender);
 
     let (sender, body) = body_by_hand();
