@@ -92,18 +92,27 @@ async fn ready(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respons
     let phase = admin.lifecycle.phase();
     let connected = (admin.is_connected)();
     let ready = admin.lifecycle.is_ready() && (connected || !strict);
-    let status = match ready {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
     let reason = match phase {
         Phase::Starting => "NATS was not connected yet",
         Phase::Serving if ready => "serving",
         Phase::Serving => "NATS is not connected now",
         Phase::Leaving | Phase::Draining | Phase::Expired => "shutting down",
     };
-    let body = json!({"ready": ready, "reason": reason, "nats_connected": connected});
-    answer(status, "application/json", body.to_string())
+    if ready {
+        let body = json!({"ready": true, "reason": reason, "nats_connected": connected});
+        return answer(StatusCode::OK, "application/json", body.to_string());
+    }
+    let code = match phase {
+        Phase::Starting | Phase::Serving => Code::NatsDisconnected,
+        Phase::Leaving | Phase::Draining | Phase::Expired => Code::ShuttingDown,
+    };
+    // What a 200 says stands here as well, for whoever reads only that.
+    Problem::new(code)
+        .detail(reason)
+        .member("ready", false)
+        .member("reason", reason)
+        .member("nats_connected", connected)
+        .into_response()
 }
 
 async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {

@@ -251,6 +251,11 @@ impl Drain {
         self.inner.expired.cancelled()
     }
 
+    /// The same for something that is kept, such as a request's body.
+    pub fn expired_owned(&self) -> WaitForCancellationFutureOwned {
+        self.inner.expired.clone().cancelled_owned()
+    }
+
     /// Whether clients should look for another replica.
     #[must_use]
     pub fn is_leaving(&self) -> bool {

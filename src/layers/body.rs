@@ -19,13 +19,16 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower::Layer;
 
 use super::Handle;
 use super::deadline::Deadline;
 use super::memory::{Budget, Drawn};
 use crate::config::SizeLimit;
+use crate::lifecycle::Drain;
 use crate::problem::{Code, Problem};
 
 /// The largest payload the NATS server takes, asked for anew for each request: it changes with the server.
@@ -72,6 +75,8 @@ pub struct Rules {
     pub intake: Intake,
     /// What the process has room for.
     pub budget: Arc<Budget>,
+    /// When no more is waited for.
+    pub drain: Drain,
 }
 
 impl Rules {
@@ -100,7 +105,7 @@ impl Rules {
             (Intake::Whole(_), None) => STEP.min(limit),
         };
         let room = Room::new(self.budget.draw(first).ok_or_else(no_room)?);
-        let clock = Clock::new(self.intake, Deadline::of(request));
+        let clock = Clock::new(self.intake, Deadline::of(request), &self.drain);
         let body = std::mem::take(request.body_mut());
         let metered = Metered {
             body,
@@ -171,7 +176,17 @@ pub(super) struct CameLate;
 /// that came with its head never does.
 struct Clock {
     limit: Limit,
-    sleep: Option<Pin<Box<Sleep>>>,
+    drain: Drain,
+    waiting: Option<Pin<Box<Waiting>>>,
+}
+
+pin_project! {
+    struct Waiting {
+        #[pin]
+        sleep: Sleep,
+        #[pin]
+        expired: WaitForCancellationFutureOwned,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -183,7 +198,7 @@ enum Limit {
 }
 
 impl Clock {
-    fn new(intake: Intake, deadline: Deadline) -> Self {
+    fn new(intake: Intake, deadline: Deadline, drain: &Drain) -> Self {
         let limit = match intake {
             Intake::Whole(limit) => Limit::Whole {
                 until: deadline.at.min(Instant::now() + limit),
@@ -191,26 +206,45 @@ impl Clock {
             },
             Intake::Streamed(limit) => Limit::Silence(limit),
         };
-        Self { limit, sleep: None }
+        Self {
+            limit,
+            drain: drain.clone(),
+            waiting: None,
+        }
     }
 
-    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Why no more is waited for, once that is so. A message whose body was not there yet when natsway
+    /// had to end was not sent, and only here is that known; of a streamed body a part was.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Problem> {
         let at = match self.limit {
             Limit::Whole { until, .. } => until,
             Limit::Silence(limit) => Instant::now() + limit,
         };
-        self.sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(at)))
-            .as_mut()
+        let waiting = self.waiting.get_or_insert_with(|| {
+            Box::pin(Waiting {
+                sleep: sleep_until(at),
+                expired: self.drain.expired_owned(),
+            })
+        });
+        let waiting = waiting.as_mut().project();
+        if matches!(self.limit, Limit::Whole { .. }) && waiting.expired.poll(cx).is_ready() {
+            return Poll::Ready(
+                Problem::new(Code::ShuttingDown)
+                    .detail("natsway had to end before the body was complete"),
+            );
+        }
+        waiting
+            .sleep
             .poll(cx)
+            .map(|()| Problem::new(Code::BodyTimeout))
     }
 
     /// Something came; true where it came late.
     fn moved(&mut self) -> bool {
         match self.limit {
-            Limit::Whole { late, .. } => self.sleep.is_some() && Instant::now() >= late,
+            Limit::Whole { late, .. } => self.waiting.is_some() && Instant::now() >= late,
             Limit::Silence(_) => {
-                self.sleep = None;
+                self.waiting = None;
                 false
             }
         }
@@ -268,10 +302,7 @@ impl http_body::Body for Metered {
                 }
             }
             Poll::Ready(other) => Poll::Ready(other),
-            Poll::Pending => {
-                ready!(this.clock.poll_elapsed(cx));
-                refused(Problem::new(Code::BodyTimeout))
-            }
+            Poll::Pending => refused(ready!(this.clock.poll_over(cx))),
         }
     }
 

@@ -194,6 +194,7 @@ impl Parts<'_> {
             max_payload: shared.max_payload.clone(),
             intake,
             budget: Arc::clone(&shared.bodies),
+            drain: shared.drain.clone(),
         };
         let stack = ServiceBuilder::new()
             // Outermost: every answer has an id, and every problem becomes JSON here.

@@ -79,11 +79,32 @@ fn line_len(name: &HeaderName, value: &HeaderValue) -> usize {
     AsRef::<str>::as_ref(name).len() + value.as_str().len() + ": \r\n".len()
 }
 
+/// Whether there are no more than a message may have, once all have been put together.
+///
+/// # Errors
+///
+/// When there are more than [`HEADERS_MAX`] or [`HEADERS_BYTES_MAX`].
+pub fn check(headers: Option<&HeaderMap>) -> Result<(), HeaderError> {
+    let values = headers.into_iter().flat_map(HeaderMap::iter);
+    let (mut count, mut bytes) = (0, 0);
+    for (name, values) in values {
+        count += values.len();
+        bytes += values
+            .iter()
+            .map(|value| line_len(name, value))
+            .sum::<usize>();
+    }
+    match count > HEADERS_MAX || bytes > HEADERS_BYTES_MAX {
+        true => Err(HeaderError::TooLarge),
+        false => Ok(()),
+    }
+}
+
 /// Puts a message id under `Nats-Msg-Id`, as `Idempotency-Key` and a batch line's `msg_id` do.
 ///
 /// # Errors
 ///
-/// When the id is not 1 to 256 visible ASCII characters.
+/// When the id is not 1 to 256 visible ASCII characters, or one header too many.
 pub fn set_message_id(
     headers: &mut Option<HeaderMap>,
     prefix: Option<&str>,
@@ -104,7 +125,7 @@ pub fn set_message_id(
     headers
         .get_or_insert_default()
         .insert(async_nats::header::NATS_MESSAGE_ID, value);
-    Ok(())
+    check(headers.as_ref())
 }
 
 /// A client's header as a NATS header name: a token of RFC 9110 that does not steer NATS.
@@ -254,6 +275,27 @@ mod tests {
         for name in ["Natsx", "X-Nats-Y", "Status-Code", "n\u{e4}ts-x"] {
             assert!(!is_steering(name), "{name}");
         }
+    }
+
+    #[test]
+    fn headers_that_are_put_together_have_the_same_limits() {
+        let mut headers = HeaderMap::new();
+        for number in 0..HEADERS_MAX {
+            headers.append("A", number.to_string().as_str());
+        }
+        assert_eq!(check(Some(&headers)), Ok(()));
+        let mut full = Some(headers);
+        let one_more = set_message_id(&mut full, None, "k", "msg_id");
+        assert_eq!(one_more, Err(HeaderError::TooLarge));
+        let mut large = HeaderMap::new();
+        large.insert(
+            "A",
+            "x".repeat(HEADERS_BYTES_MAX - "A: \r\n".len()).as_str(),
+        );
+        assert_eq!(check(Some(&large)), Ok(()));
+        large.insert("B", "");
+        assert_eq!(check(Some(&large)), Err(HeaderError::TooLarge));
+        assert_eq!(check(None), Ok(()));
     }
 
     #[test]

@@ -31,6 +31,19 @@ async fn it_is_alive_but_not_ready_before_nats_was_there() {
     let (status, body) = bridge.admin_get("/readyz").await;
     assert_eq!(status, 503);
     assert!(body.contains("not connected yet"), "{body}");
+    let url = format!("http://{}/readyz", bridge.admin());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).send().await.unwrap();
+    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("content-type"), "application/problem+json");
+    assert_eq!(header("retry-after"), "1");
+    let request_id = header("x-request-id");
+    let problem: serde_json::Value = answer.json().await.unwrap();
+    crate::harness::client::assert_well_formed(&problem);
+    assert_eq!(problem["code"], "nats-disconnected");
+    assert_eq!(problem["request_id"], request_id);
+    assert_eq!(problem["ready"], false);
+    assert_eq!(problem["reason"], "NATS was not connected yet");
 }
 
 #[tokio::test]

@@ -292,3 +292,29 @@ async fn what_is_no_batch_is_refused() {
         .await;
     answer.expect_problem(400, "invalid-header");
 }
+
+#[tokio::test]
+async fn the_headers_of_the_request_and_of_a_line_are_counted_together() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let own: serde_json::Map<String, Value> = (0..40)
+        .map(|number| (format!("Own-{number}"), json!("x")))
+        .collect();
+    let line = json!({"subject": "a", "headers": own}).to_string();
+    for (common, published) in [(24, true), (25, false)] {
+        let mut request = bridge
+            .post("/v1/publish")
+            .header("content-type", "application/x-ndjson");
+        // One is the content type of the lines, which is theirs and not the message's.
+        for number in 0..common {
+            request = request.header(&format!("natsh-h-{number}"), "x");
+        }
+        let answer = request.body(line.clone()).send().await;
+        if published {
+            answer.expect(200);
+        } else {
+            let problem = answer.expect_problem(422, "batch-incomplete");
+            assert_eq!(line_codes(&problem), [(1, "headers-too-large".to_owned())]);
+        }
+    }
+}

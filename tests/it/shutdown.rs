@@ -86,6 +86,30 @@ async fn a_request_in_flight_gets_its_own_answer() {
 }
 
 #[tokio::test]
+async fn a_message_whose_body_is_not_there_in_time_is_not_sent() {
+    let nats = Nats::start().await;
+    let yaml = "shutdown: { grace: 2s }\napi: { publish: { timeout_max: 60s } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let mut raw = bridge.raw().await;
+    let head =
+        "POST /v1/publish/a?timeout=60s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";
+    raw.send(head).await;
+    raw.send("half").await;
+    let in_flight = [("route", "publish")];
+    bridge
+        .metric_becomes("natsway_http_requests_in_flight", &in_flight, |n| n > 0.5)
+        .await;
+    bridge.sigterm();
+    let answer = raw.response().await.unwrap();
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        (answer.status, &problem["code"]),
+        (503, &serde_json::json!("shutting-down"))
+    );
+    assert_eq!(problem["outcome"], "not_sent", "{problem}");
+}
+
+#[tokio::test]
 async fn what_nobody_answers_is_answered_before_grace_is_over() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "shutdown: { grace: 3s }").await;

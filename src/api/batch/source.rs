@@ -8,7 +8,7 @@ use crate::nats::Outbound;
 use crate::problem::{Code, Problem};
 use crate::subject::Subject;
 use crate::translate::lines::{Line, Lines};
-use crate::translate::{ClientContext, batch_line};
+use crate::translate::{ClientContext, batch_line, headers};
 
 /// A message, and where it is sent to.
 #[derive(Debug)]
@@ -106,9 +106,11 @@ impl Source {
         let line = batch_line::decode(&bytes, None, self.context)?;
         session.permit_publish(&line.subject)?;
         let message = Outbound::new(line.subject.to_nats(), line.payload);
+        let all = with_own(self.headers.as_ref(), line.headers);
+        headers::check(all.as_ref())?;
         Ok(Addressed {
             subject: line.subject,
-            message: message.with_headers(with_own(self.headers.as_ref(), line.headers)),
+            message: message.with_headers(all),
         })
     }
 }

@@ -12,6 +12,9 @@ const LONGEST: Duration = Duration::from_millis(250);
 /// what was known (nothing was stored) would become unknown.
 const RESERVE_MAX: Duration = Duration::from_millis(250);
 
+/// The least: a timer may be that late.
+const RESERVE_MIN: Duration = Duration::from_millis(2);
+
 /// Grows from one attempt to the next, up to a quarter of a second.
 #[derive(Debug)]
 pub(super) struct Backoff {
@@ -33,7 +36,7 @@ impl Backoff {
     pub(super) async fn pause(&mut self) -> bool {
         let factor = rand::random_range(0.5..1.0);
         let pause = self.next.mul_f64(factor);
-        let reserve = (self.began.elapsed() * 2).min(RESERVE_MAX);
+        let reserve = (self.began.elapsed() * 2).clamp(RESERVE_MIN, RESERVE_MAX);
         if Instant::now() + pause + reserve >= self.deadline {
             return false;
         }

@@ -13,7 +13,7 @@ use crate::config::Confirm;
 use crate::nats::Nats;
 use crate::problem::Problem;
 use crate::subject::Name;
-use crate::translate::duration;
+use crate::translate::{duration, headers as limits};
 
 const NATS_TTL: HeaderName = HeaderName::from_static("Nats-TTL");
 
@@ -79,6 +79,9 @@ impl Expect {
         }
         if self.ttl_s.is_some() {
             MESSAGE_TTL.require(nats)?;
+        }
+        if *self != Self::default() {
+            limits::check(headers.as_ref())?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::layers::context::Context;
+use crate::lifecycle::Lifecycle;
 use crate::telemetry::metrics::Gauge;
 use futures_util::stream;
 
@@ -9,6 +10,7 @@ fn rules(intake: Intake, limit: SizeLimit, budget: u64) -> Rules {
         max_payload: MaxPayload::new(|| 100),
         intake,
         budget: Budget::new(budget, Gauge::default()),
+        drain: Lifecycle::new().drain(),
     }
 }
 

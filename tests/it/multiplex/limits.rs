@@ -88,14 +88,15 @@ async fn places_are_the_same_whichever_way_requests_come() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_a_client_does_not_read_are_paid_for() {
-    const REQUESTS: usize = 250;
+    // Together less than a server holds for a client, and far more than the budget.
+    const REQUESTS: usize = 100;
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "memory: { bodies: 8MiB }").await;
     let service = nats.client().await;
     let mut requests = service.subscribe("large").await.unwrap();
     round_trip(&service).await;
     tokio::spawn(async move {
-        let large = bytes::Bytes::from("x".repeat(900_000));
+        let large = bytes::Bytes::from("x".repeat(500_000));
         while let Some(request) = requests.next().await {
             let sent = service.publish(request.reply.unwrap(), large.clone());
             sent.await.unwrap();
@@ -109,7 +110,7 @@ async fn replies_that_a_client_does_not_read_are_paid_for() {
     // Refused ones are counted before anybody reads.
     let labels = [("route", "ws"), ("code", "overloaded")];
     bridge
-        .metric_becomes("natsway_http_problems_total", &labels, |n| n > 200.0)
+        .metric_becomes("natsway_http_problems_total", &labels, |n| n > 60.0)
         .await;
     let held = bridge.metric("natsway_http_bodies_held_bytes", &[]).await;
     assert!(held <= f64::from(8 << 20), "{held}");
@@ -125,7 +126,7 @@ async fn replies_that_a_client_does_not_read_are_paid_for() {
             }
         }
     }
-    assert!(replies > 0 && refusals > 200, "{replies} {refusals}");
+    assert!(replies > 0 && refusals > 60, "{replies} {refusals}");
     eventually(SOON, "all is given back", async || {
         bridge.metric("natsway_http_bodies_held_bytes", &[]).await < 0.5
     })

@@ -166,3 +166,27 @@ async fn an_idempotency_key_is_visible_ascii() {
         send(key).await.expect_problem(400, "invalid-header");
     }
 }
+
+#[tokio::test]
+async fn what_natsway_adds_counts_as_well() {
+    let nats = Nats::start().await;
+    nats.stream("S", &["s"], serde_json::json!({})).await;
+    let bridge = Bridge::start(&nats, "").await;
+    let send = async |headers: usize, path: &str, key: bool| {
+        let mut request = bridge.post(path);
+        for number in 0..headers {
+            request = request.header(&format!("natsh-h-{number}"), "x");
+        }
+        if key {
+            request = request.header("idempotency-key", "k");
+        }
+        request.send().await
+    };
+    let stored = "/v1/publish/s?confirm=stream&expect_stream=S";
+    for (path, key) in [("/v1/publish/s", true), (stored, false)] {
+        let fine = send(63, path, key).await;
+        assert!(fine.status.is_success(), "{fine:?}");
+        let problem = send(64, path, key).await;
+        problem.expect_problem(431, "headers-too-large");
+    }
+}
