@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod batch;
 pub mod body;
+pub mod deliveries;
 pub mod jetstream;
 pub mod multiplex;
 pub mod ndjson;

@@ -6,6 +6,7 @@ mod lane;
 mod report;
 mod source;
 mod stored;
+mod trace;
 mod upload;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::nats::{Failure, Nats};
 use crate::problem::{Code, Doing, Problem};
 use crate::translate::ClientContext;
 use source::Source;
+use trace::Trace;
 use upload::Upload;
 
 /// What a line is.
@@ -161,14 +163,16 @@ fn is_ndjson(value: &http::HeaderValue) -> bool {
 /// Whatever is wrong with it, or became of its lines.
 pub async fn handle(State(verb): State<Arc<Batch>>, request: Request) -> Result<Response, Problem> {
     let deadline = Deadline::of(&request);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let captures = Captures::of(&parts.extensions)?;
     let query = verb.recipe.query(parts.uri.query())?;
     check_form(verb.form, &parts.headers, &query)?;
     let confirm = confirm_of(&query)?.unwrap_or(verb.confirm);
+    // Its context goes into every message that has none of its own.
+    let trace = Trace::begin(&parts.extensions, &mut parts.headers);
     let source = verb.source(&parts.headers, captures, &query)?;
     verb.refuse_while_away()?;
     let session = verb.recipe.session();
     let upload = Upload::new(session, &verb.jetstream, confirm, deadline.timeout);
-    Ok(upload.run(source, body).await)
+    Ok(upload.run(source.traced(trace), body).await)
 }

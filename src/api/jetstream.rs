@@ -24,6 +24,7 @@ pub mod replay;
 mod store;
 pub mod streams;
 mod tokens;
+mod traced;
 mod unreadable;
 pub mod versions;
 

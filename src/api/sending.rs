@@ -16,6 +16,33 @@ pub(super) enum Operation {
     Request,
 }
 
+impl Operation {
+    fn span(self, origin: Origin, subject: &Subject) -> Span {
+        let (kind, name) = match self {
+            Self::Publish => (SpanKind::Producer, names::PUBLISH),
+            Self::Request => (SpanKind::Client, names::REQUEST),
+        };
+        let mut span = messaging(origin, kind, name, names::SEND);
+        let subject = subject.as_str().to_owned();
+        span.set(names::MESSAGING_DESTINATION_NAME, subject);
+        span
+    }
+}
+
+/// A span of something done with messages. The subject is no part of its name: there is no end to subjects.
+pub(super) fn messaging(
+    origin: Origin,
+    kind: SpanKind,
+    name: &'static str,
+    operation_type: &'static str,
+) -> Span {
+    let mut span = Span::begin(origin, kind, name);
+    span.set(names::MESSAGING_SYSTEM, names::NATS);
+    span.set(names::MESSAGING_OPERATION_NAME, name);
+    span.set(names::MESSAGING_OPERATION_TYPE, operation_type);
+    span
+}
+
 /// The span, where the request is traced.
 #[derive(Debug)]
 pub(super) struct Sending(Option<Span>);
@@ -31,20 +58,23 @@ impl Sending {
         let Some(origin) = extensions.get::<Origin>() else {
             return Self(None);
         };
-        let (kind, name) = match operation {
-            Operation::Publish => (SpanKind::Producer, names::PUBLISH),
-            Operation::Request => (SpanKind::Client, names::REQUEST),
-        };
-        // The subject is no part of the name: there is no end to subjects.
-        let mut span = Span::begin(origin.clone(), kind, name);
-        span.set(names::MESSAGING_SYSTEM, names::NATS);
-        span.set(names::MESSAGING_OPERATION_NAME, name);
-        span.set(names::MESSAGING_OPERATION_TYPE, names::SEND);
-        span.set(
-            names::MESSAGING_DESTINATION_NAME,
-            subject.as_str().to_owned(),
-        );
+        let span = operation.span(origin.clone(), subject);
         span.write_to(headers);
+        Self(Some(span))
+    }
+
+    /// The same for a message that came in a frame, with its headers translated.
+    pub(super) fn of_frame(
+        operation: Operation,
+        subject: &Subject,
+        origin: Option<Origin>,
+        headers: &mut Option<async_nats::HeaderMap>,
+    ) -> Self {
+        let Some(origin) = origin else {
+            return Self(None);
+        };
+        let span = operation.span(origin, subject);
+        span.write_to_message(headers);
         Self(Some(span))
     }
 

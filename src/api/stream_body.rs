@@ -14,10 +14,12 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::deliveries::Deliveries;
 use super::notice::{EndReason, Notice};
 use super::{ndjson, sse};
 use crate::lifecycle::Drain;
-use crate::telemetry::metrics::StreamEnds;
+use crate::telemetry::metrics::{StreamEnds, StreamLag};
+use crate::telemetry::traces::Tracer;
 
 /// What is ready goes out in chunks of this size: many small messages in one write, and no more than
 /// this held for a client that has stopped reading. hyper holds as much again.
@@ -36,6 +38,12 @@ pub enum Item {
 pub trait Feed: Send + Unpin + 'static {
     /// The next item, or the task is woken when there is one. Not called after an end.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item>;
+
+    /// What was given out is written now; all of it, or all but the last item.
+    fn written(&mut self, _all: bool) {}
+
+    /// What was written was taken, so that there is room for more.
+    fn taken(&mut self) {}
 
     /// Appends what the stream begins with.
     fn write_first(&mut self, _out: &mut Vec<u8>) {}
@@ -92,9 +100,19 @@ pub struct Lifetimes {
     pub drain: Drain,
     /// Where ends are counted.
     pub ends: StreamEnds,
+    /// How late messages are.
+    pub lag: StreamLag,
+    /// What decides which deliveries are traced.
+    pub tracer: Option<Tracer>,
 }
 
 impl Lifetimes {
+    /// What watches over the messages of one reader.
+    #[must_use]
+    pub fn deliveries(&self) -> Deliveries {
+        Deliveries::new(self.tracer.clone(), self.lag.clone())
+    }
+
     /// The clock of one stream, from now on.
     #[must_use]
     pub fn clock(&self) -> Clock {
@@ -240,6 +258,10 @@ impl<F: Feed> StreamBody<F> {
         if *this.ended {
             return Poll::Ready(None);
         }
+        // Whoever asks for more has taken what there was; what was put back has not gone out yet.
+        if this.next.is_none() {
+            this.feed.taken();
+        }
         let mut chunk = Chunk::default();
         if !std::mem::replace(this.begun, true) {
             this.feed.write_first(chunk.writer());
@@ -285,6 +307,7 @@ impl<F: Feed> StreamBody<F> {
             return Poll::Pending;
         }
         this.clock.wrote();
+        this.feed.written(this.next.is_none());
         Poll::Ready(Some(chunk.finish()))
     }
 }

@@ -18,6 +18,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
+use super::deliveries::Deliveries;
 use super::query::{Params, Query};
 use super::session::Session;
 use super::stream_body::{Feed, Form, Lifetimes, StreamBody};
@@ -202,6 +203,7 @@ impl Subscribe {
             spec,
             shape,
             buffer: self.defaults.buffer,
+            deliveries: self.lifetimes.deliveries(),
         };
         tokio::select! {
             biased;
@@ -235,12 +237,13 @@ pub(in crate::api) fn check_together(subjects: &[SubjectPattern]) -> Result<(), 
 }
 
 /// A subscription that is to be opened.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Opening {
     session: Session,
     spec: Spec,
     shape: Shape,
     buffer: Buffer,
+    deliveries: Deliveries,
 }
 
 impl Opening {
@@ -251,8 +254,10 @@ impl Opening {
         subject: SubjectPattern,
         queue: Option<Name>,
         defaults: &Defaults,
+        deliveries: Deliveries,
     ) -> Self {
         Self {
+            deliveries,
             session: session.clone(),
             shape: Shape::Object(Encoding::Auto),
             buffer: defaults.buffer,
@@ -280,7 +285,13 @@ impl Opening {
         let readers = futures_util::future::try_join_all(opening).await;
         let readers =
             readers.map_err(|failure| Problem::from_failure(failure, Doing::Subscribe))?;
-        Ok(Live::new(readers, &self.spec, self.shape, &self.session))
+        Ok(Live::new(
+            readers,
+            &self.spec,
+            self.shape,
+            &self.session,
+            self.deliveries,
+        ))
     }
 }
 

@@ -282,6 +282,7 @@ fn poll_step<F: Feed>(
 /// Sends what the feed has until one side ends.
 async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, clock: Clock) {
     let mut clock = pin!(clock);
+    let mut unwritten = 0;
     loop {
         let mut step =
             poll_fn(|cx| Poll::Ready(poll_step(&mut socket, &mut feed, clock.as_mut(), cx))).await;
@@ -289,6 +290,8 @@ async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, clock: Cloc
             if socket.flush().await.is_err() {
                 return;
             }
+            unwritten = 0;
+            feed.written(true);
             let next = poll_fn(|cx| poll_step(&mut socket, &mut feed, clock.as_mut(), cx));
             step = Poll::Ready(next.await);
         }
@@ -301,7 +304,17 @@ async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, clock: Cloc
             }
             Step::Received(Received::End(code)) => return socket.end(code).await,
             Step::Received(Received::Text(_) | Received::Binary) => Ok(()),
-            Step::Item(Item::Message(bytes)) => socket.send(bytes).await,
+            Step::Item(Item::Message(bytes)) => {
+                unwritten += bytes.len();
+                let sent = socket.send(bytes).await;
+                // A socket that is never silent is never flushed from here, but writes all the same.
+                if unwritten >= WRITE_BYTES {
+                    unwritten = 0;
+                    feed.written(true);
+                }
+                feed.taken();
+                sent
+            }
             Step::Item(Item::Notice(Notice::Gap(gap))) if raw => {
                 return socket.close(CLOSE_GAP, gap.reason).await;
             }

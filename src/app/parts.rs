@@ -101,6 +101,7 @@ impl Parts {
             drain: self.lifecycle.drain(),
             metrics: &self.metrics,
             replays: &self.replays,
+            tracer: shared.tracer.clone(),
             tokens: self.ack_keys.tokens(&config.ack_tokens)?,
         };
         Ok(routes::build(&context, &shared)?)

@@ -23,6 +23,7 @@ use crate::lifecycle::Drain;
 use crate::nats::Nats;
 use crate::router::{Built, Route, RouteConflict, Shared};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 
 /// What routes are made from.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(super) struct Context<'a> {
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) tokens: Tokens,
     pub(super) replays: &'a Arc<Replays>,
+    pub(super) tracer: Option<Tracer>,
 }
 
 /// Collects and builds them.

@@ -31,6 +31,11 @@ const BUCKETS: [f64; 16] = [
     10.0, 60.0,
 ];
 
+/// From a message that goes straight through to one that a stream has kept for a week, in seconds.
+const LAG_BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86_400.0, 604_800.0,
+];
+
 const PREFIX: &str = "natsway";
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -65,6 +70,7 @@ pub struct Metrics {
     connections: Family<Labels<1>, Gauge>,
     reloads: Family<Labels<1>, Counter>,
     stream_ends: StreamEnds,
+    stream_lags: Durations<1>,
     spans: Family<Labels<1>, Counter>,
     spans_waiting: Gauge,
     bodies: Gauge,
@@ -87,6 +93,7 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS.into_iter());
+        let lag: fn() -> Histogram = || Histogram::new(LAG_BUCKETS.into_iter());
         let mut metrics = Self {
             registry: Registry::default(),
             durations: Family::new_with_constructor(histogram),
@@ -98,6 +105,7 @@ impl Metrics {
             connections: Family::default(),
             reloads: Family::default(),
             stream_ends: StreamEnds::default(),
+            stream_lags: Family::new_with_constructor(lag),
             spans: Family::default(),
             spans_waiting: Gauge::default(),
             bodies: Gauge::default(),
@@ -160,6 +168,12 @@ impl Metrics {
             "stream_ends",
             "Streams that have ended, by reason",
             self.stream_ends.0.clone(),
+        );
+        registry.register_with_unit(
+            "stream_lag",
+            "Age of the oldest message in each write to a stream's client",
+            Unit::Seconds,
+            self.stream_lags.clone(),
         );
         registry.register(
             "traces_spans",
@@ -230,6 +244,13 @@ impl Metrics {
         self.stream_ends.clone()
     }
 
+    /// How late the messages of a route's streams are.
+    #[must_use]
+    pub fn stream_lag(&self, route: &str) -> StreamLag {
+        let labels = Labels([("route", route.into())]);
+        StreamLag(self.stream_lags.get_or_create_owned(&labels))
+    }
+
     /// What becomes of spans.
     #[must_use]
     pub fn traces(&self) -> TraceCounters {
@@ -293,6 +314,17 @@ impl StreamEnds {
         self.0
             .get_or_create_owned(&Labels([("reason", reason.into())]))
             .inc();
+    }
+}
+
+/// How old the oldest message of a write is.
+#[derive(Clone, Debug)]
+pub struct StreamLag(Histogram);
+
+impl StreamLag {
+    /// One write.
+    pub fn observe(&self, age: Duration) {
+        self.0.observe(age.as_secs_f64(), None, None);
     }
 }
 

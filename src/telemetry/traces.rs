@@ -10,19 +10,23 @@ pub mod names;
 mod span;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use tokio::time::Instant;
 
 use crate::config::{self, Trust};
 use crate::telemetry::metrics::TraceCounters;
-use crate::translate::headers::{forget_context, forget_trace, traceparent_of};
+use crate::translate::headers::{forget_context, forget_trace, traceparent_in, traceparent_of};
 use crate::translate::{ClientContext, trace_ids};
 use export::Exporter;
 pub use opentelemetry::trace::SpanKind;
 pub use span::{Origin, Span};
+
+/// Of the readers of one message, so many have a span each: a trace with thousands says no more.
+const READERS_MAX: u32 = 16;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -93,16 +97,25 @@ pub enum Decision {
     Record(Box<Origin>),
 }
 
-/// A caller's span.
-struct Caller {
+/// A span of somebody else, or one of ours that is known by its name only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
     trace: TraceId,
     span: SpanId,
     is_sampled: bool,
 }
 
-impl Caller {
-    fn of(headers: &HeaderMap) -> Option<Self> {
+impl Remote {
+    /// That of an HTTP caller.
+    #[must_use]
+    pub fn caller(headers: &HeaderMap) -> Option<Self> {
         Self::read(traceparent_of(headers)?)
+    }
+
+    /// That of whoever published a message.
+    #[must_use]
+    pub fn publisher(headers: Option<&async_nats::HeaderMap>) -> Option<Self> {
+        Self::read(traceparent_in(headers?)?)
     }
 
     fn read(value: &str) -> Option<Self> {
@@ -113,6 +126,32 @@ impl Caller {
             span: SpanId::from_hex(span).ok()?,
             is_sampled: flags & 1 == 1,
         })
+    }
+
+    fn context(self) -> SpanContext {
+        let flags = match self.is_sampled {
+            true => TraceFlags::SAMPLED,
+            false => TraceFlags::NOT_SAMPLED,
+        };
+        SpanContext::new(self.trace, self.span, flags, true, TraceState::default())
+    }
+}
+
+/// What a received message says of its trace, read once for all who read the message.
+#[derive(Debug)]
+pub struct Carried {
+    publisher: Option<Remote>,
+    readers: AtomicU32,
+}
+
+impl Carried {
+    /// Reads it.
+    #[must_use]
+    pub fn of(headers: Option<&async_nats::HeaderMap>) -> Self {
+        Self {
+            publisher: Remote::publisher(headers),
+            readers: AtomicU32::new(0),
+        }
     }
 }
 
@@ -142,10 +181,11 @@ impl Tracer {
         let Some(exporter) = &self.exporter else {
             return Decision::Forget;
         };
-        let caller = Caller::of(headers);
+        let caller = Remote::caller(headers);
         match (self.trust, caller) {
             (Trust::Inherit, Some(caller)) if caller.is_sampled => {
-                record(exporter, caller.trace, caller.span, None)
+                let origin = origin(exporter, caller.trace, caller.span, None);
+                Decision::Record(Box::new(origin))
             }
             (Trust::Inherit, Some(_)) => Decision::Forward,
             (_, caller) if self.is_chosen() => {
@@ -154,6 +194,52 @@ impl Tracer {
             (Trust::Inherit, None) => Decision::Forward,
             (Trust::Link | Trust::Ignore, _) => Decision::Forget,
         }
+    }
+
+    /// What the opening of a connection is called in the links of what is done over it: its own span, else
+    /// its caller's.
+    #[must_use]
+    pub fn opening(&self, request: &http::Request<impl Sized>) -> Option<Remote> {
+        match request.extensions().get::<Origin>() {
+            Some(own) => Some(Remote {
+                trace: own.trace,
+                span: own.parent,
+                is_sampled: true,
+            }),
+            None if self.trust == Trust::Ignore => None,
+            None => Remote::caller(request.headers()),
+        }
+    }
+
+    /// Where the span of a message belongs that came in a frame: below its own parent, where clients are
+    /// trusted, else to a new trace that is linked to the connection's opening.
+    #[must_use]
+    pub fn of_frame(&self, parent: Option<Remote>, opening: Option<Remote>) -> Option<Origin> {
+        let exporter = self.exporter.as_ref()?;
+        match parent.filter(|_| self.trust == Trust::Inherit) {
+            Some(parent) => parent
+                .is_sampled
+                .then(|| origin(exporter, parent.trace, parent.span, None)),
+            None => self.is_chosen().then(|| root_of(exporter, opening)),
+        }
+    }
+
+    /// Where the span belongs that hands a message to a reader. Only what its publisher sampled has one.
+    #[must_use]
+    pub fn of_delivery(&self, carried: &Carried) -> Option<Origin> {
+        let exporter = self.exporter.as_ref()?;
+        let publisher = carried.publisher.filter(|publisher| publisher.is_sampled)?;
+        let origin = match self.trust {
+            Trust::Inherit => origin(exporter, publisher.trace, publisher.span, None),
+            Trust::Link if self.is_chosen() => root_of(exporter, Some(publisher)),
+            Trust::Link | Trust::Ignore => return None,
+        };
+        if carried.readers.load(Ordering::Relaxed) >= READERS_MAX {
+            exporter.skip();
+            return None;
+        }
+        carried.readers.fetch_add(1, Ordering::Relaxed);
+        Some(origin)
     }
 
     fn is_chosen(&self) -> bool {
@@ -170,20 +256,23 @@ impl Tracer {
     }
 }
 
-fn root(exporter: &Exporter, linked: Option<Caller>) -> Decision {
-    let trace = TraceId::from_bytes(rand::random::<[u8; 16]>());
-    record(exporter, trace, SpanId::INVALID, linked)
+fn root(exporter: &Exporter, linked: Option<Remote>) -> Decision {
+    Decision::Record(Box::new(root_of(exporter, linked)))
 }
 
-fn record(exporter: &Exporter, trace: TraceId, parent: SpanId, linked: Option<Caller>) -> Decision {
-    let link = linked.map(|caller| span::sampled(caller.trace, caller.span, true));
-    Decision::Record(Box::new(Origin {
+fn root_of(exporter: &Exporter, linked: Option<Remote>) -> Origin {
+    let trace = TraceId::from_bytes(rand::random::<[u8; 16]>());
+    origin(exporter, trace, SpanId::INVALID, linked)
+}
+
+fn origin(exporter: &Exporter, trace: TraceId, parent: SpanId, linked: Option<Remote>) -> Origin {
+    Origin {
         trace,
         parent,
         is_remote: parent != SpanId::INVALID,
-        link,
+        link: linked.map(Remote::context),
         exporter: exporter.clone(),
-    }))
+    }
 }
 
 impl Origin {

@@ -16,7 +16,7 @@ use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 pub use block::from_block;
 pub use inbound::{forget_context, forget_trace, to_nats, to_nats_bound, traceparent_of};
 pub use json::JsonHeaders;
-pub use outbound::{TRUNCATED, to_http};
+pub use outbound::{TRUNCATED, to_http, traceparent_in};
 pub use rules::Rules;
 
 /// The most headers that are mapped, either way.

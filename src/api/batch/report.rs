@@ -93,6 +93,16 @@ impl Report {
         self.stopped.is_some()
     }
 
+    /// How many lines did what `confirm` says.
+    pub(super) const fn lines_published(&self) -> u64 {
+        self.published
+    }
+
+    /// Why no more lines were sent, where that is so.
+    pub(super) const fn stopped_by(&self) -> Option<&Problem> {
+        self.stopped.as_ref()
+    }
+
     /// So many lines did what `confirm` says.
     pub(super) const fn published(&mut self, lines: u64) {
         self.published += lines;

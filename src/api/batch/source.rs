@@ -3,6 +3,7 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 
+use super::trace::Trace;
 use crate::api::session::Session;
 use crate::nats::Outbound;
 use crate::problem::{Code, Problem};
@@ -35,6 +36,7 @@ pub(super) struct Source {
     headers: Option<HeaderMap>,
     /// What becomes of a line's trace context.
     context: ClientContext,
+    pub(super) trace: Trace,
 }
 
 impl Source {
@@ -50,7 +52,15 @@ impl Source {
             subject,
             headers,
             context,
+            trace: Trace::default(),
         }
+    }
+
+    /// The same, traced.
+    pub(super) fn traced(mut self, mut trace: Trace) -> Self {
+        trace.sends_to(self.subject.as_ref());
+        self.trace = trace;
+        self
     }
 
     /// Takes the next piece, after [`Self::next`] has given all it could.
@@ -75,7 +85,7 @@ impl Source {
         self.lines.count()
     }
 
-    fn read(&self, line: Line, session: &Session) -> Numbered {
+    fn read(&mut self, line: Line, session: &Session) -> Numbered {
         match line {
             Line::TooLong { number } => Numbered {
                 line: number,
@@ -95,7 +105,7 @@ impl Source {
             .limit(limit)
     }
 
-    fn message(&self, bytes: Bytes, session: &Session) -> Result<Addressed, Problem> {
+    fn message(&mut self, bytes: Bytes, session: &Session) -> Result<Addressed, Problem> {
         if let Some(subject) = &self.subject {
             let message = Outbound::new(subject.to_nats(), bytes);
             return Ok(Addressed {
@@ -105,6 +115,7 @@ impl Source {
         }
         let line = batch_line::decode(&bytes, None, self.context)?;
         session.permit_publish(&line.subject)?;
+        self.trace.line(line.headers.as_ref());
         let message = Outbound::new(line.subject.to_nats(), line.payload);
         let all = with_own(self.headers.as_ref(), line.headers);
         headers::check(all.as_ref())?;
@@ -115,14 +126,19 @@ impl Source {
     }
 }
 
+const PARENT: &str = "traceparent";
+
 /// A line's own headers go before those of the request.
 fn with_own(common: Option<&HeaderMap>, own: Option<HeaderMap>) -> Option<HeaderMap> {
     let Some(common) = common else { return own };
     let Some(mut own) = own else {
         return Some(common.clone());
     };
+    // A state belongs to its parent.
+    let has_parent = own.get(PARENT).is_some();
     for (name, values) in common.iter() {
-        if own.get(name.clone()).is_none() {
+        let is_state_of_another = has_parent && AsRef::<str>::as_ref(name) == "tracestate";
+        if !is_state_of_another && own.get(name.clone()).is_none() {
             for value in values {
                 own.append(name.clone(), value.clone());
             }

@@ -81,6 +81,7 @@ impl<'b> Upload<'b> {
             self.report.stop(problem.clone());
             self.report.failed(lines + 1, &problem);
         }
+        source.trace.end(&self.report);
         let is_cut_short = self.report.is_stopped();
         let mut response = self.report.answer(lines).into_response();
         if is_cut_short {

@@ -19,9 +19,11 @@ use super::JetStream;
 use super::asked::Asked;
 use super::backoff::Backoff;
 use super::consumers::ConsumerInfo;
+use super::traced::SettleSpan;
 use crate::api::query::{Params, invalid};
 use crate::nats::{Call, Failure, Outbound, PendingReply};
 use crate::problem::{Code, Doing, Outcome, Problem};
+use crate::telemetry::traces::names;
 use crate::translate::ack_token::Ack;
 use crate::translate::duration;
 
@@ -72,6 +74,16 @@ impl Kind {
         }
     }
 
+    /// Its word on the wire, as the name of a span.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Ack => names::ACK,
+            Self::Nak(_) => names::NAK,
+            Self::Term(_) => names::TERM,
+            Self::Progress => names::WPI,
+        }
+    }
+
     fn payload(&self) -> Bytes {
         match self {
             Self::Ack => Bytes::from_static(b"+ACK"),
@@ -106,8 +118,12 @@ pub async fn one(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Respo
     let kind = Kind::read(query.get("kind"), query.get("delay"), query.get("reason"))?;
     let ack = js.tokens.take(asked.captured("token"))?;
     let call = js.call(asked.deadline.at);
-    js.settle(&ack, &kind.payload(), None, call, &mut Known::default())
-        .await?;
+    let settling = SettleSpan::one(asked.origin, kind.name(), &ack);
+    let settled = js
+        .settle(&ack, &kind.payload(), None, call, &mut Known::default())
+        .await;
+    settling.end(&settled);
+    settled?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -11,6 +11,7 @@ use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::problem::Problem;
 use crate::subject::Name;
+use crate::telemetry::traces::Origin;
 
 /// What a handler gets.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Asked {
     query: Option<String>,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Deadline,
+    /// Where spans belong, where the request is traced.
+    pub(super) origin: Option<Origin>,
     body: Body,
 }
 
@@ -34,6 +37,7 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
             query: parts.uri.query().map(str::to_owned),
             headers: parts.headers,
             deadline,
+            origin: parts.extensions.get().cloned(),
             body,
         })
     }

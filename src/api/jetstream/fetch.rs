@@ -16,6 +16,7 @@ use super::asked::Asked;
 use super::consumers::ConsumerInfo;
 use super::fetching::{BYTES_MAX, Fetching, Wanted, is_push};
 use super::tokens::Tokens;
+use super::traced::Receiving;
 use crate::api::notice::Notice;
 use crate::api::query::{Params, Query, invalid};
 use crate::nats::Inbound;
@@ -50,7 +51,8 @@ pub async fn fetch(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Res
     js.is_readable(&wanted.stream, &wanted.consumer, call)
         .await?;
     let is_ndjson = asked.wants_ndjson();
-    let mut fetching = Fetching::new(Arc::clone(&js), wanted, &info)?;
+    let receiving = Receiving::begin(asked.origin, &wanted.stream, &wanted.consumer);
+    let mut fetching = Fetching::new(Arc::clone(&js), wanted, &info, receiving)?;
     let writer = Writer {
         tokens: info.is_acked().then(|| js.tokens.clone()),
     };
@@ -63,6 +65,7 @@ pub async fn fetch(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Res
         ));
     }
     let frames = collect(&mut fetching, &writer, first).await?;
+    fetching.receiving().end();
     Ok(respond(
         "application/json",
         written_one_by_one(fetching, frames),

@@ -17,6 +17,7 @@ use super::consumers::ConsumerInfo;
 use super::janitor::Held;
 use super::losses;
 use super::pull::{End, Event, Order, Pull, Refusal};
+use super::traced::Receiving;
 use crate::api::notice::EndReason;
 use crate::layers::memory::Drawn;
 use crate::nats::{Call, Failure, Inbound};
@@ -75,6 +76,7 @@ pub(super) struct Fetching {
     ended_by: Option<Problem>,
     /// Messages of the pull under way.
     brought: usize,
+    receiving: Receiving,
 }
 
 /// The consumer's own limits of a single pull.
@@ -101,6 +103,7 @@ impl Fetching {
         js: Arc<JetStream>,
         wanted: Wanted,
         info: &ConsumerInfo,
+        receiving: Receiving,
     ) -> Result<Self, Problem> {
         let usize_of = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
         let limits = Limits {
@@ -127,7 +130,13 @@ impl Fetching {
             unanswered: false,
             ended_by: None,
             brought: 0,
+            receiving,
         })
+    }
+
+    /// The fetch's span.
+    pub(super) const fn receiving(&mut self) -> &mut Receiving {
+        &mut self.receiving
     }
 
     /// The messages that were given out and are not written yet.
@@ -221,6 +230,7 @@ impl Fetching {
             self.end_with(problem)?;
             return Ok(None);
         }
+        self.receiving.message(&message);
         self.count += 1;
         self.unanswered = false;
         self.last_bytes = message.length as u64;
@@ -414,6 +424,7 @@ impl Fetching {
         self.step = Step::End;
         self.held.abandon_pull();
         if self.count == 0 {
+            self.receiving.fail(&problem);
             return Err(problem);
         }
         self.ended_by = Some(problem);

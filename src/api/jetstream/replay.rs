@@ -282,7 +282,13 @@ impl Replay {
     }
 
     fn reader(&self, opened: Opened, spec: &Spec, shape: crate::api::subscribe::Shape) -> Reader {
-        Reader::new(opened, &self.replays, self.access.clone(), shape, spec.view)
+        Reader::new(
+            opened,
+            &self.replays,
+            self.access.clone(),
+            (shape, spec.view),
+            self.lifetimes.deliveries(),
+        )
     }
 }
 

@@ -82,10 +82,11 @@ impl Connection {
             None => self.unnamed += 1,
         }
         let caller = self.caller.clone();
+        let origin = caller.origin(&content);
         self.in_flight.push(Box::pin(async move {
             let turnstile = &caller.turnstile;
             let published = publishing
-                .publish(content, confirm, timeout, turnstile)
+                .publish(content, (confirm, timeout), turnstile, origin)
                 .await;
             drop(drawn);
             let frame = match (&id, published) {
@@ -116,9 +117,10 @@ impl Connection {
         self.begin(id, Taken::Operation);
         let id = Arc::clone(id);
         let (caller, bodies) = (self.caller.clone(), Arc::clone(&self.verb.bodies));
+        let origin = caller.origin(&content);
         self.in_flight.push(Box::pin(async move {
             let reply = requesting
-                .request(content, timeout, &caller.turnstile)
+                .request(content, timeout, &caller.turnstile, origin)
                 .await;
             drop(drawn);
             let paid = reply.and_then(|reply| {
@@ -163,6 +165,7 @@ impl Connection {
             self.verb.session.subscribe_to(subject)?,
             queue,
             &self.verb.defaults,
+            self.verb.lifetimes.deliveries(),
         );
         let deadline = Instant::now() + self.verb.timeout;
         self.begin(id, Taken::Opening { given_up: false });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use bytes::Bytes;
 
-use super::frame::Id;
+use super::frame::{Content, Id};
 use super::limits::Turnstile;
 use super::{Multiplex, answer};
 use crate::layers::access_log;
@@ -14,6 +14,7 @@ use crate::layers::rate::Key;
 use crate::layers::request_id::RequestId;
 use crate::problem::Problem;
 use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::traces::{Origin, Remote, Tracer};
 
 /// The client of one connection.
 #[derive(Clone, Debug)]
@@ -27,6 +28,9 @@ pub(super) struct Caller {
     pub(super) publish_rate: Option<Key>,
     /// What its requests are taken from.
     pub(super) request_rate: Option<Key>,
+    tracer: Option<Tracer>,
+    /// What new traces are linked to.
+    opening: Option<Remote>,
 }
 
 impl Caller {
@@ -40,7 +44,18 @@ impl Caller {
             turnstile: Arc::default(),
             publish_rate: publishing.and_then(|limits| limits.key_of(request)),
             request_rate: requesting.and_then(|limits| limits.key_of(request)),
+            opening: verb
+                .tracer
+                .as_ref()
+                .and_then(|tracer| tracer.opening(request)),
+            tracer: verb.tracer.clone(),
         }
+    }
+
+    /// Where the span of a frame's message belongs, where it is traced.
+    pub(super) fn origin(&self, content: &Content) -> Option<Origin> {
+        let tracer = self.tracer.as_ref()?;
+        tracer.of_frame(Remote::publisher(content.headers.as_ref()), self.opening)
     }
 
     /// The frame for a problem, which is counted as if it were an answer of its own.

@@ -134,6 +134,9 @@ impl Connection {
         let sending = self.socket.send(frame);
         meanwhile(sending, &mut self.in_flight, &mut self.known).await?;
         self.unwritten = None;
+        for (_, live) in &mut self.open {
+            live.written(true);
+        }
         Ok(())
     }
 
@@ -233,7 +236,11 @@ impl Connection {
     async fn item(&mut self, index: usize, item: Item) -> Result<(), Gone> {
         let id = &self.open[index].0;
         let frame = match item {
-            Item::Message(envelope) => answer::message(id, &envelope),
+            Item::Message(envelope) => {
+                let sent = self.send(answer::message(id, &envelope)).await;
+                self.open[index].1.taken();
+                return sent;
+            }
             Item::Notice(notice) => {
                 let frame = answer::notice(id, &notice);
                 if matches!(notice, Notice::End(_)) {

@@ -11,10 +11,13 @@ use super::limits::{Limits, Turnstile};
 use crate::api::jetstream::{Api, PubAck};
 use crate::api::publish;
 use crate::api::request::refusal;
+use crate::api::sending::{Operation, Sending};
 use crate::api::session::Session;
 use crate::config::{self, Confirm};
 use crate::nats::{self, Call, Inbound, Nats, Outbound};
 use crate::problem::{Code, Doing, Problem};
+use crate::subject::Subject;
+use crate::telemetry::traces::Origin;
 
 /// How long an operation may take.
 #[derive(Clone, Copy, Debug)]
@@ -67,35 +70,41 @@ impl Publishing {
     /// Publishes; with what the stream says where one was asked.
     pub(super) async fn publish(
         &self,
-        content: Content,
-        confirm: Option<Confirm>,
-        timeout: Option<Duration>,
+        mut content: Content,
+        (confirm, timeout): (Option<Confirm>, Option<Duration>),
         turnstile: &Turnstile,
+        origin: Option<Origin>,
     ) -> Result<Option<PubAck>, Problem> {
         let call = self.session.call(self.timeouts.deadline(timeout)?);
         let subject = self.session.publish_to(&content.subject)?;
         self.limits.permit(&content.payload)?;
         let _place = self.limits.enter(turnstile, call.deadline).await?;
+        let headers = &mut content.headers;
+        let sending = Sending::of_frame(Operation::Publish, &subject, origin, headers);
         let message =
             Outbound::new(subject.to_nats(), content.payload).with_headers(content.headers);
-        match confirm.unwrap_or(self.confirm) {
-            Confirm::None => self.send(message, nats::Confirm::Accepted, call).await,
-            Confirm::Server => self.send(message, nats::Confirm::Server, call).await,
-            Confirm::Stream => {
-                let stored = self.jetstream.store(&subject, &message, None, call).await;
-                stored
-                    .map(Some)
-                    .map_err(|problem| publish::advise(problem, &message))
-            }
-        }
+        let confirm = confirm.unwrap_or(self.confirm);
+        let sent = self.send(&subject, message, confirm, call);
+        sending.run(sent).await
     }
 
     async fn send(
         &self,
+        subject: &Subject,
         message: Outbound,
-        confirm: nats::Confirm,
+        confirm: Confirm,
         call: Call,
     ) -> Result<Option<PubAck>, Problem> {
+        let confirm = match confirm {
+            Confirm::None => nats::Confirm::Accepted,
+            Confirm::Server => nats::Confirm::Server,
+            Confirm::Stream => {
+                let stored = self.jetstream.store(subject, &message, None, call).await;
+                return stored
+                    .map(Some)
+                    .map_err(|problem| publish::advise(problem, &message));
+            }
+        };
         let sent = self.session.nats().publish(message, confirm, call).await;
         sent.map(|()| None)
             .map_err(|failure| Problem::from_failure(failure, Doing::Publish))
@@ -129,23 +138,28 @@ impl Requesting {
     /// Asks, and waits for the reply.
     pub(super) async fn request(
         &self,
-        content: Content,
+        mut content: Content,
         timeout: Option<Duration>,
         turnstile: &Turnstile,
+        origin: Option<Origin>,
     ) -> Result<Inbound, Problem> {
         let call = self.session.call(self.timeouts.deadline(timeout)?);
         let subject = self.session.publish_to(&content.subject)?;
         self.limits.permit(&content.payload)?;
         let _place = self.limits.enter(turnstile, call.deadline).await?;
+        let headers = &mut content.headers;
+        let sending = Sending::of_frame(Operation::Request, &subject, origin, headers);
         let message =
             Outbound::new(subject.to_nats(), content.payload).with_headers(content.headers);
-        let reply = self.session.nats().request(message, call).await;
-        let mut reply = reply.map_err(|failure| Problem::from_failure(failure, Doing::Request))?;
-        if let Some(problem) = refusal::in_reply(&reply) {
-            return Err(problem);
-        }
+        let mut reply = sending.run(self.ask(message, call)).await?;
         // The inbox is natsway's own business.
         reply.subject = subject.to_nats();
         Ok(reply)
+    }
+
+    async fn ask(&self, message: Outbound, call: Call) -> Result<Inbound, Problem> {
+        let reply = self.session.nats().request(message, call).await;
+        let reply = reply.map_err(|failure| Problem::from_failure(failure, Doing::Request))?;
+        refusal::in_reply(&reply).map_or(Ok(reply), Err)
     }
 }

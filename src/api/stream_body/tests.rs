@@ -6,6 +6,7 @@ use tokio::time::advance;
 use super::*;
 use crate::api::notice::Gap;
 use crate::lifecycle::Lifecycle;
+use crate::telemetry::metrics::Metrics;
 
 /// Items that are there, and for ever nothing after them.
 struct Ready(VecDeque<Item>);
@@ -21,6 +22,8 @@ fn body(
     lifecycle: &Lifecycle,
 ) -> Pin<Box<StreamBody<Ready>>> {
     let lifetimes = Lifetimes {
+        lag: Metrics::new().stream_lag("test"),
+        tracer: None,
         keep_alive: Duration::from_secs(15),
         max_age: Some(Duration::from_secs(60)),
         drain: lifecycle.drain(),

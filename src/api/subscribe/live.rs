@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::spec::Spec;
+use crate::api::deliveries::Deliveries;
 use crate::api::notice::{EndReason, Gap, Notice};
 use crate::api::session::Session;
 use crate::api::stream_body::{Feed, Item};
@@ -64,10 +65,17 @@ pub struct Live {
     on_slow: OnSlow,
     left: Option<u64>,
     returns: bool,
+    deliveries: Deliveries,
 }
 
 impl Live {
-    pub(super) fn new(readers: Vec<Reader>, spec: &Spec, shape: Shape, session: &Session) -> Self {
+    pub(super) fn new(
+        readers: Vec<Reader>,
+        spec: &Spec,
+        shape: Shape,
+        session: &Session,
+        deliveries: Deliveries,
+    ) -> Self {
         let sources = readers.into_iter().zip(&spec.subjects);
         Self {
             sources: sources
@@ -82,6 +90,7 @@ impl Live {
             on_slow: spec.on_slow,
             left: spec.view.max,
             returns: spec.returns,
+            deliveries,
         }
     }
 
@@ -106,6 +115,7 @@ impl Live {
                 if let Some(left) = &mut self.left {
                     *left -= 1;
                 }
+                self.deliveries.begin(&delivery);
                 return Some(Item::Message(self.shape.encode(&delivery)));
             }
             Event::PermissionDenied => Notice::End(EndReason::PermissionDenied),
@@ -138,6 +148,14 @@ impl Feed for Live {
                 return Poll::Ready(item);
             }
         }
+    }
+
+    fn written(&mut self, all: bool) {
+        self.deliveries.written(all);
+    }
+
+    fn taken(&mut self) {
+        self.deliveries.taken();
     }
 
     fn write_first(&mut self, out: &mut Vec<u8>) {

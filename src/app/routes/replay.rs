@@ -31,7 +31,12 @@ fn built_in(context: &Context<'_>) -> Route {
     };
     let waits = policy.when_disconnected.waits();
     let subjects = &api.jetstream.subjects;
-    let verb = Replay::built_in(context.replays, subjects, waits, lifetimes(context));
+    let verb = Replay::built_in(
+        context.replays,
+        subjects,
+        waits,
+        lifetimes(context, "replay"),
+    );
     let path = "/v1/streams/{stream}/subscribe";
     Route::new("replay", Method::GET, path, policy)
         .kind(Kind::Stream)
@@ -47,7 +52,7 @@ fn declared(context: &Context<'_>) -> Vec<Route> {
         };
         let policy = route.policy();
         let waits = policy.when_disconnected.waits();
-        let (params, lifetimes) = (&route.params, lifetimes(context));
+        let (params, lifetimes) = (&route.params, lifetimes(context, &route.name));
         let verb = Replay::declared(context.replays, action, params, waits, lifetimes);
         let method = route.matches.method.to_http();
         let path = route.matches.path.as_str().to_owned();

@@ -25,20 +25,22 @@ pub(super) fn routes(context: &Context<'_>, shared: &Shared, common: &Common) ->
     routes
 }
 
-pub(super) fn lifetimes(context: &Context<'_>) -> Lifetimes {
+pub(super) fn lifetimes(context: &Context<'_>, route: &str) -> Lifetimes {
     Lifetimes {
         keep_alive: context.config.streams.keep_alive,
         max_age: context.config.streams.max_age(),
         drain: context.drain.clone(),
         ends: context.metrics.stream_ends(),
+        lag: context.metrics.stream_lag(route),
+        tracer: context.tracer.clone(),
     }
 }
 
 fn built_in(context: &Context<'_>) -> [Route; 2] {
     let settings = &context.config.api.subscribe;
     let session = Session::new(context.nats, &settings.subjects, settings.when_disconnected);
-    let by_path = Subscribe::by_path(session.clone(), settings, lifetimes(context));
-    let by_query = Subscribe::by_query(session, settings, lifetimes(context));
+    let by_path = Subscribe::by_path(session.clone(), settings, lifetimes(context, "subscribe"));
+    let by_query = Subscribe::by_query(session, settings, lifetimes(context, "subscribe-many"));
     let subject = json!({
         "name": "subject", "in": "path", "required": true,
         "description": "May hold `*` and `>`; `>` is written `%3E`.",
@@ -82,7 +84,7 @@ fn multiplexed(context: &Context<'_>, shared: &Shared, common: &Common) -> Route
         requesting: Requesting::new(&api.request, context.nats, common.request.clone()),
         bodies: Arc::clone(&shared.bodies),
         problems: Arc::new(context.metrics.route("ws", Method::GET.as_str())),
-        lifetimes: lifetimes(context),
+        lifetimes: lifetimes(context, "ws"),
         tracer: shared.tracer.clone(),
     };
     let operation = json!({
@@ -106,7 +108,7 @@ fn declared(context: &Context<'_>) -> Vec<Route> {
         };
         let policy = route.policy();
         let session = Session::of_route(context.nats, &action.subjects, policy.when_disconnected);
-        let lifetimes = lifetimes(context);
+        let lifetimes = lifetimes(context, &route.name);
         let verb = Subscribe::declared(session, action, &route.params, settings, lifetimes);
         let method = route.matches.method.to_http();
         let path = route.matches.path.as_str().to_owned();

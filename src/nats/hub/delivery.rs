@@ -1,11 +1,13 @@
 //! A received message and its encoded forms, shared by all who read it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::nats::{Inbound, header_block_bytes};
+use crate::telemetry::traces::Carried;
 use crate::translate::envelope::JetStream;
 use crate::translate::position::Position;
 
@@ -51,28 +53,38 @@ pub struct Delivery {
     pub message: Inbound,
     /// Where it stands in its stream, if it was read from one.
     pub stored: Option<Stored>,
+    /// When it came.
+    pub arrived: Instant,
+    carried: OnceLock<Carried>,
     forms: [OnceLock<Bytes>; FORMS],
 }
 
 impl Delivery {
     /// Wraps a message.
     #[must_use]
-    pub const fn new(message: Inbound) -> Self {
+    pub fn new(message: Inbound) -> Self {
         Self {
             message,
             stored: None,
+            arrived: Instant::now(),
+            carried: OnceLock::new(),
             forms: [const { OnceLock::new() }; FORMS],
         }
     }
 
     /// Wraps a message that was read from a stream.
     #[must_use]
-    pub const fn from_stream(message: Inbound, stored: Stored) -> Self {
+    pub fn from_stream(message: Inbound, stored: Stored) -> Self {
         Self {
-            message,
             stored: Some(stored),
-            forms: [const { OnceLock::new() }; FORMS],
+            ..Self::new(message)
         }
+    }
+
+    /// Its trace; read by the first who asks.
+    pub fn carried(&self) -> &Carried {
+        let headers = self.message.headers.as_ref();
+        self.carried.get_or_init(|| Carried::of(headers))
     }
 
     /// The encoded form number `form` (below [`FORMS`]), made by the first who asks.

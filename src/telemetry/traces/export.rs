@@ -52,6 +52,11 @@ impl Exporter {
         }
     }
 
+    /// Counts a span that was not made.
+    pub(super) fn skip(&self) {
+        self.0.counters.skipped.inc();
+    }
+
     fn close(&self) {
         self.0.sender.lock().take();
     }

@@ -29,6 +29,20 @@ pub const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
 /// The subject.
 pub const MESSAGING_DESTINATION_NAME: &str = "messaging.destination.name";
 
+/// Who shares the messages: the consumer.
+pub const MESSAGING_CONSUMER_GROUP_NAME: &str = "messaging.consumer.group.name";
+/// How many messages.
+pub const MESSAGING_BATCH_MESSAGE_COUNT: &str = "messaging.batch.message_count";
+/// Which message: its stream and its sequence there.
+pub const MESSAGING_MESSAGE_ID: &str = "messaging.message.id";
+
+/// Ours: the stream.
+pub const NATS_STREAM: &str = "nats.stream";
+/// Ours: the consumer.
+pub const NATS_CONSUMER: &str = "nats.consumer";
+/// Ours: which delivery of the message it was.
+pub const NATS_DELIVERED: &str = "nats.delivered";
+
 /// Ours: the request id, which logs and problems have.
 pub const REQUEST_ID: &str = "natsway.request_id";
 /// Ours: the name of the route, as in metrics and logs.
@@ -42,3 +56,22 @@ pub const SEND: &str = "send";
 pub const PUBLISH: &str = "publish";
 /// A request is sent, and its reply waited for.
 pub const REQUEST: &str = "request";
+
+/// The value of [`MESSAGING_OPERATION_TYPE`] for fetching.
+pub const RECEIVE: &str = "receive";
+/// Messages of a consumer are fetched.
+pub const FETCH: &str = "fetch";
+/// The value of [`MESSAGING_OPERATION_TYPE`] for whatever is said about a fetched message.
+pub const SETTLE: &str = "settle";
+/// A message is done.
+pub const ACK: &str = "ack";
+/// A message is to come again.
+pub const NAK: &str = "nak";
+/// A message is never to come again.
+pub const TERM: &str = "term";
+/// A message takes longer.
+pub const WPI: &str = "wpi";
+/// The value of [`MESSAGING_OPERATION_TYPE`] for handing a message to a reader.
+pub const PROCESS: &str = "process";
+/// A message is handed to the reader of a stream.
+pub const STREAM: &str = "stream";

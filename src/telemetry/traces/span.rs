@@ -11,7 +11,10 @@ use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::export::Exporter;
-use super::names;
+use super::{Remote, names};
+
+/// What OpenTelemetry allows by default.
+const LINKS_MAX: usize = 128;
 
 /// Where a span belongs.
 #[derive(Clone, Debug)]
@@ -73,11 +76,35 @@ impl Span {
 
     /// Makes this span what the headers say is the caller.
     pub fn write_to(&self, headers: &mut HeaderMap) {
-        let Some(data) = &self.data else { return };
-        let context = &data.span_context;
-        let text = format!("00-{}-{}-01", context.trace_id(), context.span_id());
+        let Some(text) = self.traceparent() else {
+            return;
+        };
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(super::TRACEPARENT, value);
+        }
+    }
+
+    /// Makes this span what a message's headers say is its publisher.
+    pub fn write_to_message(&self, headers: &mut Option<async_nats::HeaderMap>) {
+        let Some(text) = self.traceparent() else {
+            return;
+        };
+        let headers = headers.get_or_insert_default();
+        headers.insert("traceparent", text.as_str());
+    }
+
+    fn traceparent(&self) -> Option<String> {
+        let context = &self.data.as_ref()?.span_context;
+        let (trace, span) = (context.trace_id(), context.span_id());
+        Some(format!("00-{trace}-{span}-01"))
+    }
+
+    /// Says that it has to do with another span.
+    pub fn link(&mut self, to: Remote) {
+        let Some(data) = &mut self.data else { return };
+        match data.links.links.len() < LINKS_MAX {
+            true => data.links.links.push(Link::with_context(to.context())),
+            false => data.links.dropped_count += 1,
         }
     }
 

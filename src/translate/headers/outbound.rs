@@ -54,6 +54,18 @@ pub fn to_http(nats: &NatsHeaders, http: &mut HeaderMap, rules: &Rules) {
     }
 }
 
+/// The `traceparent` of a message, in whatever case its publisher wrote it.
+#[must_use]
+pub fn traceparent_in(nats: &NatsHeaders) -> Option<&str> {
+    let is_parent =
+        |name: &NatsName| ContextHeader::of(name.as_ref()) == Some(ContextHeader::Parent);
+    let mut parents = nats.iter().filter(|(name, _)| is_parent(name));
+    parents.find_map(|(_, values)| {
+        let mut values = values.iter().map(NatsValue::as_str);
+        values.find(|value| is_traceparent(value))
+    })
+}
+
 enum Form {
     Single,
     List,

@@ -16,6 +16,7 @@ use super::{Attempt, Kind, Known};
 use crate::api::answer::paid;
 use crate::api::jetstream::JetStream;
 use crate::api::jetstream::asked::Asked;
+use crate::api::jetstream::traced::SettleSpan;
 use crate::api::query::Params;
 use crate::nats::Call;
 use crate::problem::{Code, Problem};
@@ -100,12 +101,14 @@ fn read(body: &[u8]) -> Result<Vec<Entry>, Problem> {
 ///
 /// # Errors
 /// Only what the contract says; what is wrong with one entry stands in its result.
-pub async fn many(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Response, Problem> {
+pub async fn many(State(js): State<Arc<JetStream>>, mut asked: Asked) -> Result<Response, Problem> {
     asked.query(&PARAMS)?;
+    let origin = asked.origin.take();
     let call = js.call(asked.deadline.at);
     let entries = read(&asked.body().await?)?;
     let drawn = js.bodies.draw(entries.len() as u64 * ENTRY_BYTES);
     let drawn = drawn.ok_or_else(JetStream::no_room)?;
+    let span = SettleSpan::many(origin, entries.len());
     let mut settling = Settling {
         js: &js,
         call,
@@ -117,6 +120,7 @@ pub async fn many(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Resp
         settling.begin(entry).await;
     }
     let results = settling.finish().await;
+    span.end(&Ok(()));
     let mut response = Response::new(paid(results.done(), drawn));
     response.headers_mut().insert(
         header::CONTENT_TYPE,

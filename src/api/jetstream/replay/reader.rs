@@ -11,6 +11,7 @@ use super::lease::Lease;
 use super::selection::Selection;
 use super::start::{trimmed, unreadable};
 use super::window::{Found, Slot};
+use crate::api::deliveries::Deliveries;
 use crate::api::jetstream::access::Access;
 use crate::api::notice::{EndReason, Gap, Notice};
 use crate::api::sse;
@@ -45,6 +46,7 @@ pub(super) struct Reader {
     place: Option<Place>,
     catch_up: Option<CatchUp>,
     ready: VecDeque<Slot>,
+    deliveries: Deliveries,
 }
 
 impl Reader {
@@ -52,8 +54,8 @@ impl Reader {
         opened: Opened,
         replays: &Arc<Replays>,
         access: Option<Access>,
-        shape: Shape,
-        view: View,
+        (shape, view): (Shape, View),
+        deliveries: Deliveries,
     ) -> Self {
         let Opened { of, place, .. } = opened;
         let catch_up = opened
@@ -71,6 +73,7 @@ impl Reader {
             place,
             catch_up,
             ready: VecDeque::new(),
+            deliveries,
         }
     }
 
@@ -108,6 +111,7 @@ impl Reader {
                 if let Some(left) = &mut self.left {
                     *left -= 1;
                 }
+                self.deliveries.begin(&delivery);
                 Some(Item::Message(self.shape.encode(&delivery)))
             }
             Slot::Trimmed(from, to) => {
@@ -174,6 +178,14 @@ impl Reader {
 }
 
 impl Feed for Reader {
+    fn written(&mut self, all: bool) {
+        self.deliveries.written(all);
+    }
+
+    fn taken(&mut self) {
+        self.deliveries.taken();
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         if let Some((_, gap)) = self.missed.take() {
             return Poll::Ready(self.gap(gap));
