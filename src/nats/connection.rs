@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::{Client, ServerInfo, Subject, Subscriber};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, sleep};
 
 use super::connect::{InboxRights, Opened};
 use super::events::{Signals, Watched};
@@ -22,6 +22,9 @@ use super::{Failure, Inbound, Outbound};
 /// How many subscriptions may wait for the server's opinion at once: two events for each, and those of
 /// the fences, fit the channel.
 const REGISTERING_MAX: usize = 48;
+
+/// How soon a full queue is looked at again.
+const FULL_AGAIN: Duration = Duration::from_millis(5);
 
 /// One connection to one server.
 pub struct Connection {
@@ -181,6 +184,20 @@ impl Connection {
         };
         self.queue.push(entry)?;
         ticket.outcome_by(deadline).await
+    }
+
+    /// Waits until the server has read everything that was taken over before, whatever rights there
+    /// are.
+    pub(super) async fn drain(&self, deadline: Instant) -> Result<(), Failure> {
+        if self.rights.can_fence() {
+            return retried(deadline, || self.fence(deadline)).await;
+        }
+        retried(deadline, async || {
+            let all = self.begin_run(Vec::new(), RunConfirm::Flushed)?;
+            all.outcome(deadline).await
+        })
+        .await?;
+        self.settle(self.signals.fences.events(), deadline).await
     }
 
     /// Sends a message and waits for one reply.
@@ -392,5 +409,18 @@ impl Connection {
             && self.signals.replies.len() == 0
             && Arc::strong_count(&self.inboxes) == 1
             && !self.sending.load(Ordering::Acquire)
+    }
+}
+
+/// Does it again while the queue is full.
+async fn retried(
+    deadline: Instant,
+    mut attempt: impl AsyncFnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    loop {
+        match attempt().await {
+            Err(Failure::BufferFull) if Instant::now() < deadline => sleep(FULL_AGAIN).await,
+            done => return done,
+        }
     }
 }

@@ -214,7 +214,17 @@ impl Link {
         capacity: usize,
         call: Call,
     ) -> Result<Replies, Failure> {
-        self.connection(call).await?.request_many(message, capacity)
+        if !call.wait {
+            let connection = self.connection(call).await?;
+            return connection.request_many(message, capacity);
+        }
+        loop {
+            let connection = self.connection(call).await?;
+            match connection.request_many(message.clone(), capacity) {
+                Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
+                done => return done,
+            }
+        }
     }
 
     /// Opens an inbox of its own on the connection there is. It holds some two thousand messages

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -197,11 +198,9 @@ impl Nats {
     /// Waits until what was sent has been read by the servers, then closes all links; not later
     /// than `deadline`.
     pub async fn close(&self, deadline: Instant) {
-        for link in self.links() {
-            if let Some(connection) = link.now() {
-                let _as_far_as_possible = connection.fence(deadline).await;
-            }
-        }
+        let connections: Vec<_> = self.links().filter_map(|link| link.now()).collect();
+        let drained = connections.iter().map(|of| of.drain(deadline));
+        let _as_far_as_possible = join_all(drained).await;
         self.shutdown.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         let ended = async { while tasks.join_next().await.is_some() {} };

@@ -21,6 +21,8 @@ use super::upkeep;
 /// How long a connection to a leaving server may still finish what it began. The server's own
 /// default leaves ten seconds before it evicts (nats-server, `const.go`).
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long it stays at least, for those who got hold of it before the next one was there.
+const RETIRE_LINGER: Duration = Duration::from_secs(1);
 /// How often a standing outage is said again.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
@@ -253,6 +255,7 @@ fn discovered(server: &ServerInfo) -> Vec<String> {
 /// Lets a connection finish what it began.
 async fn retire(live: Live) {
     let idle = async {
+        sleep(RETIRE_LINGER).await;
         while !live.connection.is_idle() && !live.connection.is_closed() {
             sleep(Duration::from_millis(10)).await;
         }

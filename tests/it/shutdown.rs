@@ -156,6 +156,51 @@ async fn idle_connections_do_not_hold_it_up() {
     drop(silent);
 }
 
+/// A user like any other, one that can ask the server for no confirmation, and one that counts.
+const USERS: &str = r#"
+authorization { users = [
+  { user: ordinary, password: pw }
+  { user: noinbox, password: pw, permissions: { publish: { allow: ["yes.>"] }, subscribe: { allow: ["yes.>"] } } }
+  { user: readonly, password: pw, permissions: { publish: { deny: ["_INBOX_natsway.>"] } } }
+  { user: witness, password: pw }
+] }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_over_still_leaves() {
+    const COUNT: usize = 5000;
+    let nats = Nats::builder().config(USERS).start().await;
+    let witness = nats.client_as("witness", "pw").await;
+    for user in ["ordinary", "noinbox", "readonly"] {
+        let mut seen = witness.subscribe("yes.>").await.unwrap();
+        round_trip(&witness).await;
+        let yaml =
+            format!("nats: {{ auth: {{ user: {user}, password: pw }}, ping_interval: 60s }}");
+        let bridge = Bridge::start(&nats, &yaml).await;
+        // The server stands still, so all of them wait in natsway or in its socket.
+        nats.pause().await;
+        let mut clients = JoinSet::new();
+        for _ in 0..20 {
+            let mut raw = bridge.raw().await;
+            clients.spawn(async move {
+                let head = "POST /v1/publish/yes.a?confirm=none HTTP/1.1\r\nHost: localhost";
+                for _ in 0..COUNT / 20 {
+                    assert_eq!(raw.request(head, &[b'x'; 4096]).await.status, 202);
+                }
+            });
+        }
+        clients.join_all().await;
+        bridge.sigterm();
+        bridge.logs("shutting down").await;
+        nats.resume();
+        for got in 0..COUNT {
+            let message = tokio::time::timeout(SOON, seen.next()).await;
+            assert!(message.is_ok(), "{user}: {got} of {COUNT} arrived");
+        }
+        assert!(bridge.wait_exit(SOON).await.success());
+    }
+}
+
 /// Publishes one message after the other on one connection, until natsway says it closes it.
 async fn publish_until_close(mut raw: Connection) -> usize {
     let mut answered = 0;
