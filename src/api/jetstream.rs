@@ -43,6 +43,7 @@ use crate::layers::memory::Budget;
 use crate::lifecycle::Drain;
 use crate::nats::{Call, Nats};
 use crate::problem::{Code, Problem};
+use crate::telemetry::metrics::JetStreamMetrics;
 use access::Access;
 use janitor::Janitor;
 use losses::Losses;
@@ -61,6 +62,7 @@ pub struct JetStream {
     waits: bool,
     manage: bool,
     drain: Drain,
+    metrics: JetStreamMetrics,
 }
 
 impl JetStream {
@@ -74,10 +76,11 @@ impl JetStream {
         tokens: Tokens,
         bodies: &Arc<Budget>,
         drain: &Drain,
+        metrics: JetStreamMetrics,
     ) -> Arc<Self> {
         let api = Api::new(nats);
         Arc::new(Self {
-            janitor: Janitor::new(api.clone(), drain.clone()),
+            janitor: Janitor::new(api.clone(), drain.clone(), metrics.clone()),
             losses: Losses::default(),
             api,
             access: Access::new(settings.subjects.policy()),
@@ -88,6 +91,7 @@ impl JetStream {
             waits: settings.when_disconnected.waits(),
             manage,
             drain: drain.clone(),
+            metrics,
         })
     }
 

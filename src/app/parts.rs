@@ -50,8 +50,9 @@ impl Parts {
         let nats = Nats::start((&*config.nats).into(), nats::Budget::new(held));
         let lifecycle = Lifecycle::new();
         let catchups_max = config.api.jetstream.catchups_max;
-        let replays = Replays::new(&nats, catchups_max, lifecycle.drain());
         let mut metrics = Metrics::new();
+        let shown = metrics.jetstream().replayed;
+        let replays = Replays::new(&nats, catchups_max, lifecycle.drain(), shown);
         let watched = (Arc::clone(&nats), Arc::clone(&replays));
         metrics.watch_nats(move || nats_sample::take(&watched.0, &watched.1));
         let metrics = Arc::new(metrics);

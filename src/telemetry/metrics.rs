@@ -10,17 +10,21 @@ use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+mod jetstream;
 mod links;
 mod process;
 mod text;
 
+pub use jetstream::JetStreamMetrics;
 pub use links::{LinkSample, NatsSample};
+
+/// A value that goes up.
+pub type Counter = prometheus_client::metrics::counter::Counter;
 
 /// A value that goes up and down.
 pub type Gauge = prometheus_client::metrics::gauge::Gauge;
@@ -74,6 +78,7 @@ pub struct Metrics {
     spans: Family<Labels<1>, Counter>,
     spans_waiting: Gauge,
     bodies: Gauge,
+    jetstream: jetstream::Families,
 }
 
 impl fmt::Debug for Metrics {
@@ -109,6 +114,7 @@ impl Metrics {
             spans: Family::default(),
             spans_waiting: Gauge::default(),
             bodies: Gauge::default(),
+            jetstream: jetstream::Families::default(),
         };
         metrics.register();
         metrics
@@ -126,6 +132,7 @@ impl Metrics {
             .register_collector(Box::new(process::Process::new()));
         let registry = self.registry.sub_registry_with_prefix(PREFIX);
         registry.register_collector(Box::new(process::Runtime));
+        self.jetstream.register(registry);
         registry.register_with_unit(
             "http_request_duration",
             "Time from a request's head to the head of its answer",
@@ -236,6 +243,12 @@ impl Metrics {
     #[must_use]
     pub fn bodies(&self) -> Gauge {
         self.bodies.clone()
+    }
+
+    /// What JetStream's verbs count.
+    #[must_use]
+    pub fn jetstream(&self) -> JetStreamMetrics {
+        self.jetstream.handles()
     }
 
     /// Why streams end.

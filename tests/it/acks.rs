@@ -363,7 +363,8 @@ async fn an_ack_without_nats_may_be_sent_again() {
     let nats = server(1).await;
     let bridge = bridge(&nats, KEYS).await;
     let token = tokens(&bridge, 1).await.remove(0);
-    nats.kill9();
+    // Stopped, not killed: a consumer that forgot what it delivered confirms nothing.
+    nats.stop().await;
     bridge.is_disconnected().await;
     let answer = bridge.post(&path(&token, "")).send().await;
     let problem = answer.expect_problem(503, "nats-disconnected");
@@ -374,4 +375,50 @@ async fn an_ack_without_nats_may_be_sent_again() {
     nats.restart().await;
     bridge.is_connected().await;
     bridge.post(&path(&token, "")).send().await.expect(204);
+}
+
+#[tokio::test]
+async fn what_is_fetched_and_settled_is_counted() {
+    let nats = server(3).await;
+    let bridge = Bridge::start(&nats, "").await;
+    let tokens = tokens(&bridge, 3).await;
+    for kind in ["ack", "nak"] {
+        let query = format!("?kind={kind}");
+        bridge
+            .post(&path(&tokens[0], &query))
+            .send()
+            .await
+            .expect(204);
+    }
+    let acks = json!({"acks": [{"token": tokens[1]}, {"token": "forged", "kind": "term"}]});
+    bridge.post("/v1/acks").json(&acks).send().await.expect(200);
+    let metrics = bridge.metrics().await;
+    for (name, labels, value) in [
+        (
+            "acks_total",
+            &[("kind", "ack"), ("result", "confirmed")][..],
+            2.0,
+        ),
+        (
+            "acks_total",
+            &[("kind", "nak"), ("result", "confirmed")],
+            1.0,
+        ),
+        (
+            "acks_total",
+            &[("kind", "term"), ("result", "refused")],
+            1.0,
+        ),
+        ("acks_total", &[("kind", "ack"), ("result", "failed")], 0.0),
+        ("ack_retries_total", &[], 0.0),
+        ("fetch_messages_total", &[("result", "delivered")], 3.0),
+        ("fetch_messages_total", &[("result", "given_back")], 0.0),
+        ("fetch_messages_total", &[("result", "left")], 0.0),
+        ("fetches_waiting", &[], 0.0),
+    ] {
+        let found = metrics.get(&format!("natsway_{name}"), labels);
+        assert_eq!(found, Some(value), "{name} {labels:?}");
+    }
+    let pulls = metrics.get("natsway_fetch_pulls_total", &[("result", "ended")]);
+    assert!(pulls >= Some(1.0), "{pulls:?}");
 }

@@ -84,6 +84,16 @@ impl Kind {
         }
     }
 
+    /// Which of the counters is its.
+    const fn counted(&self) -> usize {
+        match self {
+            Self::Ack => 0,
+            Self::Nak(_) => 1,
+            Self::Term(_) => 2,
+            Self::Progress => 3,
+        }
+    }
+
     fn payload(&self) -> Bytes {
         match self {
             Self::Ack => Bytes::from_static(b"+ACK"),
@@ -116,13 +126,18 @@ fn check_reason(reason: &str) -> Result<(), Problem> {
 pub async fn one(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Response, Problem> {
     let query = asked.query(&ONE)?;
     let kind = Kind::read(query.get("kind"), query.get("delay"), query.get("reason"))?;
-    let ack = js.tokens.take(asked.captured("token"))?;
     let call = js.call(asked.deadline.at);
-    let settling = SettleSpan::one(asked.origin, kind.name(), &ack);
-    let settled = js
-        .settle(&ack, &kind.payload(), None, call, &mut Known::default())
-        .await;
-    settling.end(&settled);
+    let settled = match js.tokens.take(asked.captured("token")) {
+        Ok(ack) => {
+            let settling = SettleSpan::one(asked.origin, kind.name(), &ack);
+            let known = &mut Known::default();
+            let settled = js.settle(&ack, &kind.payload(), None, call, known).await;
+            settling.end(&settled);
+            settled
+        }
+        Err(problem) => Err(problem),
+    };
+    js.count(kind.counted(), &settled);
     settled?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -148,6 +163,16 @@ impl JetStream {
             begun,
             at: Instant::now(),
         }
+    }
+
+    fn count(&self, counted: usize, settled: &Result<(), Problem>) {
+        let acks = &self.metrics.acks[counted];
+        let counter = match settled {
+            Ok(()) => &acks.confirmed,
+            Err(problem) if problem.http_status().is_client_error() => &acks.refused,
+            Err(_) => &acks.failed,
+        };
+        counter.inc();
     }
 
     /// Tells the server, again and again until it confirms, or until it is certain that nobody will.
@@ -183,6 +208,7 @@ impl JetStream {
             if !backoff.pause().await {
                 return Err(unavailable(may_have_arrived));
             }
+            self.metrics.ack_retries.inc();
         }
     }
 

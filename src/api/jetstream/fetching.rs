@@ -23,6 +23,7 @@ use crate::layers::memory::Drawn;
 use crate::nats::{Call, Failure, Inbound};
 use crate::problem::{Code, Doing, Outcome, Problem};
 use crate::subject::Name;
+use crate::telemetry::metrics::GaugeGuard;
 
 /// How long after the last message an answer waits for another.
 const LINGER: Duration = Duration::from_millis(50);
@@ -77,6 +78,8 @@ pub(super) struct Fetching {
     /// Messages of the pull under way.
     brought: usize,
     receiving: Receiving,
+    /// Counted as one that waits, until there is a message.
+    waiting: Option<GaugeGuard>,
 }
 
 /// The consumer's own limits of a single pull.
@@ -115,6 +118,7 @@ impl Fetching {
         let memory = js.bodies.draw(0).ok_or_else(JetStream::no_room)?;
         Ok(Self {
             held: Held::new(Arc::clone(&js.janitor)),
+            waiting: Some(GaugeGuard::new(&js.metrics.waiting)),
             backoff: Backoff::until(wanted.until),
             js,
             wanted,
@@ -232,6 +236,7 @@ impl Fetching {
         }
         self.receiving.message(&message);
         self.count += 1;
+        self.waiting = None;
         self.unanswered = false;
         self.last_bytes = message.length as u64;
         self.bytes += self.last_bytes;
@@ -341,6 +346,7 @@ impl Fetching {
 
     /// What comes after a pull that brought its last message.
     async fn after(&mut self, event: Event) -> Result<(), Problem> {
+        self.count_pull(&event);
         match event {
             Event::Lost => self.unanswered = true,
             Event::Ended(_) => self.unanswered = false,
@@ -364,6 +370,20 @@ impl Fetching {
             Event::Refused(refusal) => self.refused(refusal).await?,
         }
         Ok(())
+    }
+
+    fn count_pull(&self, event: &Event) {
+        let pulls = &self.js.metrics.pulls;
+        let counter = match event {
+            Event::Message(_) => return,
+            Event::Ended(End::Done | End::Others) => &pulls.ended,
+            Event::Ended(End::TooLarge) => &pulls.too_large,
+            Event::Lost => &pulls.lost,
+            Event::Orphaned => &pulls.orphaned,
+            Event::Failed(_) => &pulls.failed,
+            Event::Refused(_) => &pulls.refused,
+        };
+        counter.inc();
     }
 
     /// What to do about a message that does not fit.

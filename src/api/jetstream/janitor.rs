@@ -17,6 +17,7 @@ use super::Api;
 use super::pull::{Event, Pull};
 use crate::lifecycle::Drain;
 use crate::nats::{Call, Confirm, Outbound};
+use crate::telemetry::metrics::{Counter, JetStreamMetrics};
 
 const NAK: Bytes = Bytes::from_static(b"-NAK");
 
@@ -34,15 +35,17 @@ pub(super) struct Janitor {
     tasks: TaskTracker,
     places: Arc<Semaphore>,
     drain: Drain,
+    metrics: JetStreamMetrics,
 }
 
 impl Janitor {
-    pub(super) fn new(api: Api, drain: Drain) -> Arc<Self> {
+    pub(super) fn new(api: Api, drain: Drain, metrics: JetStreamMetrics) -> Arc<Self> {
         Arc::new(Self {
             api,
             tasks: TaskTracker::new(),
             places: Arc::new(Semaphore::new(TASKS_MAX)),
             drain,
+            metrics,
         })
     }
 
@@ -52,24 +55,28 @@ impl Janitor {
         if acks.is_empty() && pull.is_none() {
             return;
         }
+        let (held, count) = (acks.len() as u64, Count::of(&self.metrics));
         let api = self.api.clone();
-        self.run(async move {
+        let is_taken = self.run(async move {
             for ack in acks {
-                nak(&api, ack).await;
+                count.note(nak(&api, ack).await);
             }
             if let Some(pull) = pull {
-                give_back_the_rest(&api, pull).await;
+                give_back_the_rest(&api, pull, &count).await;
             }
         });
+        if !is_taken {
+            self.metrics.left.inc_by(held);
+        }
     }
 
-    /// Runs something that nobody waits for; the process ends after it.
-    pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs something that nobody waits for; the process ends after it. False where there is no room.
+    pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         let (Ok(place), Ok(runtime)) = (
             Arc::clone(&self.places).try_acquire_owned(),
             Handle::try_current(),
         ) else {
-            return;
+            return false;
         };
         let work = self.drain.work();
         let task = async move {
@@ -77,28 +84,52 @@ impl Janitor {
             task.await;
         };
         self.tasks.spawn_on(task, &runtime);
+        true
     }
 }
 
-async fn give_back_the_rest(api: &Api, mut pull: Pull) {
-    pull.wait_for(PATIENCE);
-    while let Event::Message(message) = pull.next().await {
-        if let Some(ack) = message.reply {
-            nak(api, ack).await;
+/// What became of messages that were not written.
+struct Count {
+    given_back: Counter,
+    left: Counter,
+}
+
+impl Count {
+    fn of(metrics: &JetStreamMetrics) -> Self {
+        Self {
+            given_back: metrics.given_back.clone(),
+            left: metrics.left.clone(),
+        }
+    }
+
+    fn note(&self, given_back: bool) {
+        if given_back {
+            self.given_back.inc();
+        } else {
+            self.left.inc();
         }
     }
 }
 
-async fn nak(api: &Api, ack: Subject) {
+async fn give_back_the_rest(api: &Api, mut pull: Pull, count: &Count) {
+    pull.wait_for(PATIENCE);
+    while let Event::Message(message) = pull.next().await {
+        if let Some(ack) = message.reply {
+            count.note(nak(api, ack).await);
+        }
+    }
+}
+
+/// Without it the message is delivered again after the ack wait.
+async fn nak(api: &Api, ack: Subject) -> bool {
     let call = Call {
         deadline: Instant::now() + PATIENCE,
         wait: true,
     };
-    // Without it the message is delivered again after the ack wait.
-    let _ = api
+    let sent = api
         .link()
-        .publish(Outbound::new(ack, NAK), Confirm::Accepted, call)
-        .await;
+        .publish(Outbound::new(ack, NAK), Confirm::Accepted, call);
+    sent.await.is_ok()
 }
 
 /// Messages that were fetched and not yet written. Dropping it gives them back.
@@ -142,6 +173,7 @@ impl Held {
 
     /// The first so many have been written.
     pub(super) fn written(&mut self, count: usize) {
+        self.janitor.metrics.delivered.inc_by(count as u64);
         self.acks.drain(..count.min(self.acks.len()));
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn look_into(js: &Arc<JetStream>, stream: &Name, consumer: &Name) {
         return;
     }
     let (owner, stream, consumer) = (Arc::clone(js), stream.clone(), consumer.clone());
-    js.janitor.run(async move {
+    let _is_taken = js.janitor.run(async move {
         let call = Call {
             deadline: Instant::now() + LOOKING,
             wait: true,

@@ -29,6 +29,7 @@ pub(super) fn routes(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
         context.tokens.clone(),
         &shared.bodies,
         &context.drain,
+        context.metrics.jetstream(),
     );
     let mut routes = of_streams(&js, &settings.policy());
     routes.extend(of_consumers(&js, &settings.policy()));

@@ -128,6 +128,9 @@ async fn what_a_client_leaves_unread_is_delivered_again_within_seconds() {
             again += fetch(&bridge, "max=40&wait=1s").await.len();
             assert!(gone.elapsed() < Duration::from_secs(5), "{accept}: {again}");
         }
+        let given_back = [("result", "given_back")];
+        let given_back = bridge.metric("natsway_fetch_messages_total", &given_back);
+        assert!(given_back.await > 0.0);
         nats.js("CONSUMER.DELETE.S.c", &json!({})).await;
         nats.consumer("S", "c", json!({"ack_wait": ACK_WAIT})).await;
     }

@@ -131,6 +131,7 @@ pub async fn many(State(js): State<Arc<JetStream>>, mut asked: Asked) -> Result<
 
 /// An entry whose ack is on its way.
 struct Sent {
+    counted: usize,
     ack: Ack,
     payload: Bytes,
     attempt: Attempt,
@@ -159,10 +160,14 @@ impl Settling<'_> {
             entry.delay.as_deref(),
             entry.reason.as_deref(),
         )?;
-        let ack = self.js.tokens.take(&entry.token)?;
+        let counted = kind.counted();
+        let ack = self.js.tokens.take(&entry.token).inspect_err(|problem| {
+            self.js.count(counted, &Err(problem.clone()));
+        })?;
         let payload = kind.payload();
         let attempt = self.js.attempt(&ack, &payload, self.call).await;
         Ok(Sent {
+            counted,
             ack,
             payload,
             attempt,
@@ -175,14 +180,16 @@ impl Settling<'_> {
         };
         let settled = match sent {
             Ok(Sent {
+                counted,
                 ack,
                 payload,
                 attempt,
             }) => {
                 let (attempt, known) = (Some(attempt), &mut self.known);
-                self.js
-                    .settle(&ack, &payload, attempt, self.call, known)
-                    .await
+                let settling = self.js.settle(&ack, &payload, attempt, self.call, known);
+                let settled = settling.await;
+                self.js.count(counted, &settled);
+                settled
             }
             Err(problem) => Err(problem),
         };

@@ -112,6 +112,7 @@ impl Reader {
                     *left -= 1;
                 }
                 self.deliveries.begin(&delivery);
+                self.replays.shown.inc();
                 Some(Item::Message(self.shape.encode(&delivery)))
             }
             Slot::Trimmed(from, to) => {

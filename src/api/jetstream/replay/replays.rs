@@ -24,6 +24,7 @@ use crate::lifecycle::Drain;
 use crate::nats::{Call, Nats};
 use crate::problem::{Code, Problem};
 use crate::subject::SubjectPattern;
+use crate::telemetry::metrics::Counter;
 
 /// A new feed begins so far back at most, for a reader that is nearly there already.
 const BACKLOG: u64 = 512;
@@ -39,13 +40,15 @@ pub struct Replays {
     feeds: Mutex<HashMap<Key, Weak<Feed>>>,
     tasks: Mutex<JoinSet<()>>,
     lingering: Arc<Lingering>,
+    /// Messages shown to readers.
+    pub(super) shown: Counter,
     drain: Drain,
 }
 
 impl Replays {
     /// With so many places to catch up. What feeds keep is drawn from the budget for streams.
     #[must_use]
-    pub fn new(nats: &Arc<Nats>, catchups_max: usize, drain: Drain) -> Arc<Self> {
+    pub fn new(nats: &Arc<Nats>, catchups_max: usize, drain: Drain, shown: Counter) -> Arc<Self> {
         Arc::new(Self {
             api: Api::new(nats),
             memory: Memory::half_of(nats.hub().budget()),
@@ -53,6 +56,7 @@ impl Replays {
             feeds: Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
             lingering: Arc::default(),
+            shown,
             drain,
         })
     }
