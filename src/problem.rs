@@ -90,6 +90,7 @@ pub struct Problem {
     source: Source,
     retry_after: Option<Duration>,
     members: Option<Box<Map<String, Value>>>,
+    raw: Option<Box<(&'static str, String)>>,
 }
 
 impl Problem {
@@ -106,6 +107,7 @@ impl Problem {
             source: entry.source,
             retry_after: None,
             members: None,
+            raw: None,
         }
     }
 
@@ -182,6 +184,13 @@ impl Problem {
         self
     }
 
+    /// One more member, whose value is JSON that is passed on byte for byte.
+    #[must_use]
+    pub fn raw_member(mut self, name: &'static str, json: String) -> Self {
+        self.raw = Some(Box::new((name, json)));
+        self
+    }
+
     /// The stable word for this kind of error.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -218,9 +227,28 @@ impl Problem {
         &self.detail
     }
 
-    /// The body as JSON; `request_id` is left out where there is none (a line of a batch).
+    /// The body as text; `request_id` is left out where there is none (a line of a batch).
+    #[must_use]
+    pub fn to_text(&self, request_id: Option<&str>) -> String {
+        let mut text = self.without_raw(request_id).to_string();
+        if let Some((name, json)) = self.raw.as_deref() {
+            text.pop();
+            text.push_str(&format!(",\"{name}\":{json}}}"));
+        }
+        text
+    }
+
+    /// The same as a value, for what goes into other JSON. A number that is too long for it is rounded.
     #[must_use]
     pub fn to_json(&self, request_id: Option<&str>) -> Value {
+        let mut body = self.without_raw(request_id);
+        if let Some((name, json)) = self.raw.as_deref() {
+            body[*name] = serde_json::from_str(json).unwrap_or_default();
+        }
+        body
+    }
+
+    fn without_raw(&self, request_id: Option<&str>) -> Value {
         let mut body = json!({
             "type": format!("urn:natsway:problem:{}", self.code.as_str()),
             "title": self.code.entry().title,

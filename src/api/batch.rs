@@ -11,10 +11,12 @@ mod upload;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http_body::Body as _;
 
 use super::answer::{NDJSON, is_type};
 use super::jetstream::Api;
@@ -23,8 +25,10 @@ use super::query::{Query, invalid};
 use super::recipe::Recipe;
 use super::session::Session;
 use crate::config::{self, Confirm, SizeLimit};
+use crate::layers::body::no_room;
 use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
+use crate::layers::memory::{Budget, Drawn};
 use crate::nats::{Failure, Nats};
 use crate::problem::{Code, Doing, Problem};
 use crate::translate::ClientContext;
@@ -48,6 +52,7 @@ pub struct Batch {
     form: Form,
     confirm: Confirm,
     line_limit: SizeLimit,
+    bodies: Arc<Budget>,
     jetstream: Api,
     context: ClientContext,
 }
@@ -60,6 +65,7 @@ impl Batch {
         publish: &config::Publish,
         form: Form,
         nats: &Arc<Nats>,
+        bodies: &Arc<Budget>,
         context: ClientContext,
     ) -> Arc<Self> {
         let session = Session::new(nats, &publish.subjects, settings.when_disconnected);
@@ -72,6 +78,7 @@ impl Batch {
             form,
             confirm: publish.confirm,
             line_limit: settings.line_limit,
+            bodies: Arc::clone(bodies),
             jetstream: Api::new(nats),
             context,
         })
@@ -107,6 +114,13 @@ impl Batch {
             // The largest payload fits as base64.
             (_, Form::Ndjson) => max_payload.div_ceil(3) * 4 + WORDS_BYTES,
         }
+    }
+
+    /// Memory for the longest line there may be; what is read ahead of NATS is drawn already.
+    fn draw(&self, body: &Body) -> Result<Drawn, Problem> {
+        let line = self.line_bytes_max() as u64;
+        let longest = body.size_hint().exact().map_or(line, |all| all.min(line));
+        self.bodies.draw(longest).ok_or_else(no_room)
     }
 
     /// Before anything is read, so that a client that waits for `100 Continue` sends nothing.
@@ -172,6 +186,7 @@ pub async fn handle(State(verb): State<Arc<Batch>>, request: Request) -> Result<
     let trace = Trace::begin(&parts.extensions, &mut parts.headers);
     let source = verb.source(&parts.headers, captures, &query)?;
     verb.refuse_while_away()?;
+    let _drawn = verb.draw(&body)?;
     let session = verb.recipe.session();
     let upload = Upload::new(session, &verb.jetstream, confirm, deadline.timeout);
     Ok(upload.run(source.traced(trace), body).await)

@@ -58,7 +58,7 @@ pub enum Intake {
     Streamed(Duration),
 }
 
-/// What a streamed body draws: what is read ahead of NATS, and one line.
+/// What a streamed body draws: what is read ahead of NATS. Its verb draws the longest line.
 const WINDOW: u64 = 1 << 20;
 
 /// What a body of undeclared length draws at a time.
@@ -124,7 +124,9 @@ fn too_large(limit: u64) -> Problem {
     Problem::new(Code::PayloadTooLarge).limit(limit)
 }
 
-fn no_room() -> Problem {
+/// What somebody is told whom the process has no memory for.
+#[must_use]
+pub fn no_room() -> Problem {
     Problem::new(Code::Overloaded).detail("the bodies held at once have reached `memory.bodies`")
 }
 

@@ -38,7 +38,7 @@ pub(super) fn render(response: &mut Response, problem: &Problem, id: &RequestId)
         event: Some("problem"),
         ..Block::default()
     };
-    let data = problem.to_json(Some(&id.to_text())).to_string();
+    let data = problem.to_text(Some(&id.to_text()));
     let mut event = Vec::new();
     block.write(Some(data.as_bytes()), &mut event);
     *response.body_mut() = Body::from(event);

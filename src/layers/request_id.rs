@@ -142,7 +142,7 @@ fn render(response: &mut Response, id: &RequestId, as_event: bool) {
         if as_event && problem_event::render(response, &problem, id) {
             return;
         }
-        let body = problem.to_json(Some(&id.to_text())).to_string();
+        let body = problem.to_text(Some(&id.to_text()));
         *response.body_mut() = Body::from(body);
         // A router inside has already measured the empty body.
         response.headers_mut().remove(CONTENT_LENGTH);

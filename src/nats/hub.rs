@@ -145,7 +145,7 @@ impl Hub {
         }
         let mut shared = self.shared.lock();
         let open = shared.get(pattern.as_str()).and_then(Weak::upgrade);
-        if let Some(reader) = open.and_then(Reader::join) {
+        if let Some(reader) = open.and_then(|topic| Reader::join(topic, buffer)) {
             let status = reader.status();
             return (reader, status);
         }

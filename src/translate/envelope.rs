@@ -124,7 +124,8 @@ fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
-fn write_payload(payload: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
+/// Appends a payload as the members `encoding` and `data`, a comma before each.
+pub fn write_payload(payload: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
     let text = match encoding {
         Encoding::Base64 => None,
         Encoding::Auto | Encoding::Json | Encoding::Text => std::str::from_utf8(payload).ok(),

@@ -318,3 +318,30 @@ async fn the_headers_of_the_request_and_of_a_line_are_counted_together() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_longest_line_is_drawn_before_it_comes() {
+    let nats = Nats::start().await;
+    let yaml = "memory: { bodies: 8MiB }\napi: { batch: { line_limit: 3MiB } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let held = "natsway_http_bodies_held_bytes";
+    let (first, body) = body_by_hand();
+    let one = tokio::spawn(bridge.post("/v1/publish/a?split=lines").body(body).send());
+    bridge.metric_becomes(held, &[], |n| n > 4_000_000.0).await;
+    let (_second, body) = body_by_hand();
+    let two = tokio::spawn(bridge.post("/v1/publish/a?split=lines").body(body).send());
+    bridge.metric_becomes(held, &[], |n| n > 8_000_000.0).await;
+    let (_third, body) = body_by_hand();
+    let refused = bridge.post("/v1/publish/a?split=lines").body(body).send();
+    refused.await.expect_problem(503, "overloaded");
+    first.send("1\n".into()).await.unwrap();
+    drop(first);
+    assert_eq!(
+        one.await.unwrap().expect(200).json(),
+        json!({"published": 1})
+    );
+    // A short one draws no more than it is long.
+    let short = bridge.post("/v1/publish/a?split=lines").body("1\n2\n");
+    short.send().await.expect(200);
+    two.abort();
+}

@@ -518,3 +518,31 @@ async fn a_declared_route_streams_its_own_subjects() {
     let _members = [bridge.sse("/jobs").await, bridge.sse("/jobs").await];
     assert_eq!(nats.subscriptions("jobs").await, 2, "each its own member");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_routes_own_buffer_holds_where_others_read_the_subject_already() {
+    const COUNT: usize = 2000;
+    let nats = Nats::start().await;
+    let yaml = "
+api: { subscribe: { buffer: { messages: 16, bytes: 1MiB } } }
+memory: { streams: 256MiB }
+routes:
+  - name: patient
+    match: { method: GET, path: /patient }
+    subscribe: { subjects: [big], buffer: { messages: 10000, bytes: 64MiB } }
+";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let _hasty = bridge.sse("/v1/subscribe/big").await;
+    let mut patient = bridge.sse("/patient").await;
+    let client = nats.client().await;
+    // More than sockets hold, so that it waits in the ring while nobody reads.
+    for number in 0..COUNT {
+        let payload = format!("{{\"number\":{number},\"x\":\"{}\"}}", "x".repeat(10_000));
+        client.publish("big", payload.into()).await.unwrap();
+    }
+    round_trip(&client).await;
+    for number in 0..COUNT {
+        let event = patient.event().await.unwrap();
+        assert_eq!(event.json()["data"]["number"], number, "{:?}", event.event);
+    }
+}

@@ -76,7 +76,7 @@ pub(super) fn error(id: Option<&Id>, problem: &Problem, request_id: Option<&str>
         None => b"{\"op\":\"error\"".to_vec(),
     };
     out.extend_from_slice(b",\"problem\":");
-    out.extend_from_slice(problem.to_json(request_id).to_string().as_bytes());
+    out.extend_from_slice(problem.to_text(request_id).as_bytes());
     out.push(b'}');
     out.into()
 }

@@ -13,6 +13,7 @@ use crate::api::request::no_room_for_reply;
 use crate::api::subscribe::Opening;
 use crate::api::websocket::Gone;
 use crate::config::Confirm;
+use crate::layers::body::no_room;
 use crate::layers::memory::Drawn;
 use crate::problem::{Code, Outcome, Problem, Source};
 use crate::subject::Name;
@@ -59,10 +60,7 @@ impl Connection {
 
     /// Memory for a frame, until its operation has ended.
     fn draw(&self, bytes: usize) -> Result<Drawn, Problem> {
-        self.verb.bodies.draw(bytes as u64).ok_or_else(|| {
-            Problem::new(Code::Overloaded)
-                .detail("the bodies held at once have reached `memory.bodies`")
-        })
+        self.verb.bodies.draw(bytes as u64).ok_or_else(no_room)
     }
 
     fn publish(

@@ -1,12 +1,9 @@
 //! A reply that says that the service could not do it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-
 use crate::nats::Inbound;
 use crate::problem::{Code, Problem};
-use crate::translate::{is_embeddable_json, service_error};
+use crate::translate::envelope::{Encoding, write_payload};
+use crate::translate::service_error;
 
 const DETAIL_CHARS_MAX: usize = 512;
 
@@ -22,23 +19,22 @@ pub(in crate::api) fn in_reply(reply: &Inbound) -> Option<Problem> {
     let problem = Problem::new(Code::ServiceError)
         .status(error.status)
         .detail(said.chars().take(DETAIL_CHARS_MAX).collect::<String>());
-    Some(problem.member("reply", payload(&reply.payload)))
+    Some(problem.raw_member("reply", as_json(&reply.payload)))
 }
 
-fn payload(payload: &[u8]) -> Value {
-    let Ok(text) = std::str::from_utf8(payload) else {
-        return json!({"encoding": "base64", "data": STANDARD.encode(payload)});
-    };
-    let embedded = is_embeddable_json(text).then(|| serde_json::from_str::<Value>(text));
-    match embedded {
-        Some(Ok(value)) => json!({"encoding": "json", "data": value}),
-        _ => json!({"encoding": "text", "data": text}),
-    }
+/// As in an envelope: what is JSON stands there byte for byte, however many digits its numbers have.
+fn as_json(payload: &[u8]) -> String {
+    let mut json = Vec::new();
+    write_payload(payload, Encoding::Auto, &mut json);
+    json[0] = b'{';
+    json.push(b'}');
+    String::from_utf8(json).expect("an envelope's members are text")
 }
 
 #[cfg(test)]
 mod tests {
     use async_nats::HeaderMap;
+    use serde_json::json;
 
     use super::*;
 
@@ -77,6 +73,11 @@ mod tests {
             assert_eq!(body["detail"], "409: sold out");
             assert_eq!(body["reply"], json!({"encoding": encoding, "data": data}));
         }
+        let digits = b"{\"id\":123456789012345678901234567890,\n\"price\":1.10}";
+        let exact = in_reply(&reply(Some("409"), digits)).unwrap();
+        let text = exact.to_text(Some("r-1"));
+        let reply_member = "\"reply\":{\"encoding\":\"json\",\"data\":{\"id\":123456789012345678901234567890, \"price\":1.10}}";
+        assert!(text.contains(reply_member), "{text}");
         let unauthorized = in_reply(&reply(Some("401"), b"")).unwrap();
         assert_eq!(unauthorized.http_status(), 502);
         assert!(unauthorized.sentence().starts_with("401"));

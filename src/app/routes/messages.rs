@@ -75,6 +75,7 @@ fn batch(context: &Context<'_>, shared: &Shared, path: &'static str, form: batch
                 &api.publish,
                 form,
                 context.nats,
+                &shared.bodies,
                 traces::client_context(shared.tracer.as_ref()),
             ),
         )

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::sync::watch;
 
 use super::delivery::Delivery;
-use super::ring::{Found, Slot};
+use super::ring::{Buffer, Found, Slot};
 use super::topic::{Status, Topic};
 
 /// Why messages may be missing.
@@ -74,9 +74,13 @@ impl Reader {
         }
     }
 
-    /// One more reader; none if the last one has left, since the topic ends then.
-    pub(super) fn join(topic: Arc<Topic>) -> Option<Self> {
-        let seat = topic.ring.lock().sit()?;
+    /// One more reader, who may lag as far behind as it asks for; none if the last one has left, since
+    /// the topic ends then.
+    pub(super) fn join(topic: Arc<Topic>, buffer: Buffer) -> Option<Self> {
+        let mut ring = topic.ring.lock();
+        let seat = ring.sit()?;
+        ring.widen(buffer);
+        drop(ring);
         Some(Self {
             topic,
             seat,

@@ -91,6 +91,12 @@ impl Ring {
         (self.readers > 0).then(|| self.sit_first())
     }
 
+    /// Holds for all readers what the most patient of them asks for.
+    pub(super) fn widen(&mut self, asked: Buffer) {
+        self.limits.messages = self.limits.messages.max(asked.messages);
+        self.limits.bytes = self.limits.bytes.max(asked.bytes);
+    }
+
     /// A seat for the first reader.
     pub(super) fn sit_first(&mut self) -> usize {
         let seat = Seat {
@@ -277,6 +283,21 @@ mod tests {
             4
         );
         assert!(matches!(ring.next(slow), Found::Nothing));
+    }
+
+    #[test]
+    fn a_reader_that_asks_for_more_gets_it_and_one_that_asks_for_less_takes_nothing_away() {
+        let mut ring = ring(2, 10_000);
+        let first = ring.sit_first();
+        for (messages, bytes, held) in [(5, 10_000, 5), (3, 200_000, 5), (8, 1, 8)] {
+            ring.widen(Buffer { messages, bytes });
+            while !matches!(ring.next(first), Found::Nothing) {}
+            for _ in 0..10 {
+                ring.push(message(1000));
+            }
+            let lost = 10 - held;
+            assert!(matches!(ring.next(first), Found::Lost(n) if n == lost));
+        }
     }
 
     #[test]
