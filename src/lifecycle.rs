@@ -274,6 +274,12 @@ impl Drain {
         self.has_reached(Phase::Expired)
     }
 
+    /// How many of the two ends that a connection heeds have begun: of new work, and of the grace.
+    #[must_use]
+    pub fn ends_begun(&self) -> u8 {
+        u8::from(self.is_draining()) + u8::from(self.is_expired())
+    }
+
     /// Asked for every request, so without the lock that is in a token.
     fn has_reached(&self, phase: Phase) -> bool {
         self.inner.phase.load(Ordering::Acquire) >= phase as u8

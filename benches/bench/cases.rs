@@ -1,5 +1,8 @@
 //! What is measured, and against what.
 
+mod layers;
+mod scaling;
+
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,6 +68,13 @@ pub(crate) async fn run(filter: Option<&str>, rounds: u64, span: Duration) -> Re
     }
     if wanted("idle") {
         bench.idle().await;
+    }
+    if wanted("layers") {
+        layers::measure(&mut bench.report, rounds).await;
+    }
+    if wanted("scaling") {
+        let panels = bench.scaling().await;
+        bench.report.picture = Some(crate::plot::svg(&panels));
     }
     bench.targets();
     bench.report
@@ -425,6 +435,18 @@ impl Bench {
                 "KiB an idle SSE reader",
                 self.report.median("idle sse readers", "kib_each"),
                 16.0,
+                false,
+            ),
+            (
+                "the layers together, ns",
+                self.report.median("layers together", "ns"),
+                800.0,
+                false,
+            ),
+            (
+                "the dearest layer, ns",
+                self.report.highest("layer ", "ns"),
+                100.0,
                 false,
             ),
             (

@@ -1,6 +1,7 @@
 //! HTTP/1.1 load over keep-alive connections, as cheap as it can be: fixed requests, and of an
 //! answer no more is read than is needed to find its end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -51,7 +52,17 @@ pub(crate) async fn closed_loop(
     connections: usize,
     span: Duration,
 ) -> Found {
-    run(host, request, connections, span, None).await
+    run(host, &[request.to_vec()], connections, span, None).await
+}
+
+/// As [`closed_loop`], each connection with all the requests in turn, each from another one on.
+pub(crate) async fn many(
+    host: &str,
+    requests: &[Vec<u8>],
+    connections: usize,
+    span: Duration,
+) -> Found {
+    run(host, requests, connections, span, None).await
 }
 
 /// `rate_hz` requests a second over all connections, whether answers come or not; latencies count
@@ -65,7 +76,7 @@ pub(crate) async fn open_loop(
 ) -> Found {
     run(
         host,
-        request,
+        &[request.to_vec()],
         connections,
         span,
         Some(Duration::from_secs_f64(connections as f64 / rate_hz)),
@@ -75,7 +86,7 @@ pub(crate) async fn open_loop(
 
 async fn run(
     host: &str,
-    request: &[u8],
+    requests: &[Vec<u8>],
     connections: usize,
     span: Duration,
     every: Option<Duration>,
@@ -86,13 +97,15 @@ async fn run(
         stream.set_nodelay(true).unwrap();
         opened.push(stream);
     }
+    let requests: Arc<[Vec<u8>]> = requests.into();
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for (index, stream) in opened.into_iter().enumerate() {
         let first = every.map(|every| every.mul_f64(index as f64 / connections as f64));
+        let from = index * requests.len() / connections;
         tasks.spawn(connection(
             stream,
-            request.to_vec(),
+            (Arc::clone(&requests), from),
             start,
             span,
             every.zip(first),
@@ -112,7 +125,7 @@ async fn run(
 
 async fn connection(
     mut stream: TcpStream,
-    request: Vec<u8>,
+    (requests, from): (Arc<[Vec<u8>]>, usize),
     start: Instant,
     span: Duration,
     pace: Option<(Duration, Duration)>,
@@ -129,8 +142,9 @@ async fn connection(
             }
             None => Instant::now(),
         };
+        let request = &requests[(from + number as usize) % requests.len()];
         number += 1;
-        stream.write_all(&request).await.unwrap();
+        stream.write_all(request).await.unwrap();
         let status = answer(&mut stream, &mut buffer).await;
         found
             .latencies_us

@@ -13,6 +13,7 @@
 mod cases;
 mod http_load;
 mod nats_load;
+mod plot;
 mod process;
 mod report;
 mod servers;

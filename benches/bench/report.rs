@@ -17,6 +17,8 @@ pub(crate) struct Report {
     names: Vec<String>,
     lines: BTreeMap<String, Line>,
     targets: Vec<Target>,
+    /// How the cost grows, as SVG.
+    pub(crate) picture: Option<String>,
 }
 
 struct Target {
@@ -50,6 +52,14 @@ impl Report {
         values.get(values.len() / 2).copied()
     }
 
+    /// The highest median of a column among the lines whose names begin so.
+    pub(crate) fn highest(&self, prefix: &str, column: &str) -> Option<f64> {
+        let names = self.names.iter().filter(|name| name.starts_with(prefix));
+        names
+            .filter_map(|name| self.median(name, column))
+            .reduce(f64::max)
+    }
+
     /// Notes how a ratio stands to its target; nothing where a case was not run.
     pub(crate) fn target(&mut self, what: &str, value: Option<f64>, wanted: f64, at_least: bool) {
         if let Some(value) = value {
@@ -75,6 +85,9 @@ impl Report {
             serde_json::to_vec_pretty(&self.to_json()).unwrap(),
         )
         .unwrap();
+        if let Some(picture) = &self.picture {
+            std::fs::write(format!("{dir}/scaling.svg"), picture).unwrap();
+        }
     }
 
     fn to_json(&self) -> Value {

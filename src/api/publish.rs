@@ -6,10 +6,13 @@ mod pub_ack;
 use std::sync::Arc;
 
 use async_nats::header::{
-    NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID,
+    HeaderMap as NatsHeaders, NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    NATS_MESSAGE_ID,
 };
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use futures_util::TryFutureExt as _;
 use http::StatusCode;
 
 use super::jetstream::Api;
@@ -75,15 +78,52 @@ impl Publish {
         }))
     }
 
-    async fn send(
-        &self,
-        message: Outbound,
-        confirm: nats::Confirm,
-        call: Call,
-    ) -> Result<(), Problem> {
-        let sent = self.recipe.session().nats().publish(message, confirm, call);
-        sent.await
-            .map_err(|failure| Problem::from_failure(failure, Doing::Publish))
+    /// Everything about a message but its payload.
+    fn draft(&self, request: Request) -> Result<(Draft, Body), Problem> {
+        let deadline = Deadline::of(&request);
+        let (mut parts, body) = request.into_parts();
+        let captures = Captures::of(&parts.extensions)?;
+        let (recipe, session) = (&self.recipe, self.recipe.session());
+        let query = recipe.query(parts.uri.query())?;
+        let confirm = confirm_of(&query)?.unwrap_or(self.confirm);
+        let expect = Expect::read(&query, confirm, self.stream.as_ref())?;
+        let subject = recipe.subject(captures)?;
+        let sending = Sending::prepare(
+            Operation::Publish,
+            &subject,
+            &parts.extensions,
+            &mut parts.headers,
+        );
+        let mut headers = recipe.headers(&parts.headers, captures, &query)?;
+        expect.write(&mut headers, session.nats())?;
+        let draft = Draft {
+            subject,
+            headers,
+            confirm,
+            expect,
+            sending,
+            call: session.call(deadline.at),
+        };
+        Ok((draft, body))
+    }
+
+    async fn finish(self: Arc<Self>, draft: Draft, body: Body) -> Result<Response, Problem> {
+        let nats = self.recipe.session().nats();
+        let payload = body::read(body, draft.headers.as_ref(), nats).await?;
+        let message = Outbound::new(draft.subject.to_nats(), payload).with_headers(draft.headers);
+        let (confirm, status) = match draft.confirm {
+            Confirm::None => (nats::Confirm::Accepted, StatusCode::ACCEPTED),
+            Confirm::Server => (nats::Confirm::Server, StatusCode::NO_CONTENT),
+            Confirm::Stream => {
+                // Boxed, so that the others need no room for it.
+                let stored = self.store(&draft.subject, &message, &draft.expect, draft.call);
+                return draft.sending.run(Box::pin(stored)).await;
+            }
+        };
+        let sent = nats.publish(message, confirm, draft.call);
+        let sent = sent.map_err(|failure| Problem::from_failure(failure, Doing::Publish));
+        draft.sending.run(sent).await?;
+        Ok(answer::empty(status))
     }
 
     async fn store(
@@ -101,6 +141,16 @@ impl Publish {
             Err(problem) => Err(advise(problem, message)),
         }
     }
+}
+
+/// A message without its payload, and what shall become of it.
+struct Draft {
+    subject: Subject,
+    headers: Option<NatsHeaders>,
+    confirm: Confirm,
+    expect: Expect,
+    sending: Sending,
+    call: Call,
 }
 
 /// What a stream's publisher is told about sending the message again: where nobody knows whether it is
@@ -131,45 +181,8 @@ pub async fn handle(
     State(verb): State<Arc<Publish>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let deadline = Deadline::of(&request);
-    let (mut parts, body) = request.into_parts();
-    let captures = Captures::of(&parts.extensions)?;
-    let recipe = &verb.recipe;
-    let query = recipe.query(parts.uri.query())?;
-    let confirm = confirm_of(&query)?.unwrap_or(verb.confirm);
-    let expect = Expect::read(&query, confirm, verb.stream.as_ref())?;
-
-    let subject = recipe.subject(captures)?;
-
-    let session = recipe.session();
-    let sending = Sending::prepare(
-        Operation::Publish,
-        &subject,
-        &parts.extensions,
-        &mut parts.headers,
-    );
-    let mut headers = recipe.headers(&parts.headers, captures, &query)?;
-    expect.write(&mut headers, session.nats())?;
-    let payload = body::read(body, headers.as_ref(), session.nats()).await?;
-    let message = Outbound::new(subject.to_nats(), payload).with_headers(headers);
-
-    let call = session.call(deadline.at);
-    match confirm {
-        Confirm::None => {
-            let sent = verb.send(message, nats::Confirm::Accepted, call);
-            sending.run(sent).await?;
-            Ok(answer::empty(StatusCode::ACCEPTED))
-        }
-        Confirm::Server => {
-            let sent = verb.send(message, nats::Confirm::Server, call);
-            sending.run(sent).await?;
-            Ok(answer::empty(StatusCode::NO_CONTENT))
-        }
-        Confirm::Stream => {
-            let stored = verb.store(&subject, &message, &expect, call);
-            sending.run(stored).await
-        }
-    }
+    let (draft, body) = verb.draft(request)?;
+    verb.finish(draft, body).await
 }
 
 /// The `confirm` parameter.

@@ -1,7 +1,11 @@
 //! The span of a message that is sent for a traced request. Its context goes along with the message, so
 //! whoever receives it continues the trace below it.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use http::{Extensions, HeaderMap};
+use pin_project_lite::pin_project;
 
 use crate::problem::Problem;
 use crate::subject::Subject;
@@ -79,19 +83,34 @@ impl Sending {
     }
 
     /// Sends; the span begins and ends with it.
-    pub(super) async fn run<T>(
-        mut self,
-        sending: impl Future<Output = Result<T, Problem>>,
-    ) -> Result<T, Problem> {
+    pub(super) fn run<F>(mut self, sending: F) -> Run<F> {
         let mut span = self.0.take();
         if let Some(span) = &mut span {
             span.restart();
         }
-        let sent = sending.await;
-        if let (Some(span), Err(problem)) = (&mut span, &sent) {
+        Run { sending, span }
+    }
+}
+
+pin_project! {
+    /// A message under way. A future by hand, since an `async fn` has room for its argument twice.
+    pub(super) struct Run<F> {
+        #[pin]
+        sending: F,
+        span: Option<Span>,
+    }
+}
+
+impl<T, F: Future<Output = Result<T, Problem>>> Future for Run<F> {
+    type Output = Result<T, Problem>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let sent = ready!(this.sending.poll(cx));
+        if let (Some(mut span), Err(problem)) = (this.span.take(), &sent) {
             span.fail(problem.code().as_str());
         }
-        sent
+        Poll::Ready(sent)
     }
 }
 

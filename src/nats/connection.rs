@@ -146,12 +146,8 @@ impl Connection {
         })
     }
 
-    /// Sends a message and waits until the server has read it.
-    pub(super) async fn confirm(
-        &self,
-        message: Outbound,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
+    /// Queues a message whose outcome is known when the server has read it.
+    pub(super) fn confirm(&self, message: Outbound) -> Result<Pending, Failure> {
         if !self.rights.can_fence() {
             return Err(Failure::ConfirmUnavailable);
         }
@@ -164,7 +160,10 @@ impl Connection {
             settle: Settle::Fence,
         };
         self.queue.push(entry)?;
-        self.with_limit(ticket.outcome_by(deadline).await)
+        Ok(Pending {
+            ticket,
+            limit: self.client.max_payload(),
+        })
     }
 
     /// Waits until everything sent before has been read by the server.
@@ -324,15 +323,6 @@ impl Connection {
             reply: Some(reply),
             ticket,
             settle: Settle::Reply,
-        })
-    }
-
-    fn with_limit(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
-        outcome.map_err(|failure| match failure {
-            Failure::PayloadTooLarge { .. } => Failure::PayloadTooLarge {
-                limit: self.client.max_payload(),
-            },
-            other => other,
         })
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::Connection;
-use super::pending::Replies;
+use super::pending::{Pending, Replies};
 use super::stats::LinkStats;
 use super::{Failure, Inbound, Outbound};
 
@@ -124,6 +124,12 @@ impl Link {
         self.state.send_replace(state);
     }
 
+    /// How large a payload the server takes, in bytes, where one was ever there.
+    pub(super) fn max_payload(&self) -> Option<usize> {
+        let connection = self.current.load();
+        Some(connection.as_ref()?.client.max_payload())
+    }
+
     /// The connection there is now.
     #[must_use]
     pub fn now(&self) -> Option<Arc<Connection>> {
@@ -170,16 +176,47 @@ impl Link {
         confirm: Confirm,
         call: Call,
     ) -> Result<(), Failure> {
-        if !call.wait {
-            let connection = self.connection(call).await?;
-            return publish_over(&connection, message, confirm, call.deadline).await;
+        if call.wait {
+            // Boxed, so that who does not wait needs no room for it.
+            return Box::pin(self.publish_waiting(message, confirm, call)).await;
         }
+        match self.begin_publish(message, confirm)? {
+            Some(pending) => pending.outcome(call.deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn publish_waiting(
+        &self,
+        message: Outbound,
+        confirm: Confirm,
+        call: Call,
+    ) -> Result<(), Failure> {
         loop {
-            let connection = self.connection(call).await?;
-            match publish_over(&connection, message.clone(), confirm, call.deadline).await {
+            self.connection(call).await?;
+            let done = match self.begin_publish(message.clone(), confirm) {
+                Ok(Some(pending)) => pending.outcome(call.deadline).await,
+                Ok(None) => Ok(()),
+                Err(failure) => Err(failure),
+            };
+            match done {
                 Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
             }
+        }
+    }
+
+    /// Queues a message at once; nothing is pending where nobody waits for an outcome.
+    fn begin_publish(
+        &self,
+        message: Outbound,
+        confirm: Confirm,
+    ) -> Result<Option<Pending>, Failure> {
+        let connection = self.current.load();
+        let connection = connection.as_ref().ok_or(Failure::Disconnected)?;
+        match confirm {
+            Confirm::Accepted => connection.accept(message).map(|()| None),
+            Confirm::Server => connection.confirm(message).map(Some),
         }
     }
 
@@ -249,18 +286,6 @@ impl Link {
             .filter(|connection| connection.epoch == epoch)
             .ok_or(Failure::Lost)?;
         connection.fence(deadline).await
-    }
-}
-
-async fn publish_over(
-    connection: &Connection,
-    message: Outbound,
-    confirm: Confirm,
-    deadline: Instant,
-) -> Result<(), Failure> {
-    match confirm {
-        Confirm::Accepted => connection.accept(message),
-        Confirm::Server => connection.confirm(message, deadline).await,
     }
 }
 

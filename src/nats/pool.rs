@@ -117,15 +117,14 @@ impl Nats {
     ///
     /// # Errors
     /// See [`Link::publish`].
-    pub async fn publish(
+    pub fn publish(
         &self,
         message: Outbound,
         confirm: Confirm,
         call: Call,
-    ) -> Result<(), Failure> {
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
         self.link_for(&message.subject)
             .publish(message, confirm, call)
-            .await
     }
 
     /// Sends a request over its subject's link.
@@ -175,12 +174,13 @@ impl Nats {
     /// The server's `max_payload` in bytes, as last told; 1 MiB before the first connect.
     #[must_use]
     pub fn max_payload(&self) -> usize {
-        let Some(connection) = self.messages[0].now() else {
-            return self.max_payload.load(Ordering::Relaxed);
-        };
-        let bytes = connection.client.max_payload();
-        self.max_payload.store(bytes, Ordering::Relaxed);
-        bytes
+        let before = self.max_payload.load(Ordering::Relaxed);
+        let now = self.messages[0].max_payload().unwrap_or(before);
+        // Asked for every request: where nothing changed, nothing is written.
+        if now != before {
+            self.max_payload.store(now, Ordering::Relaxed);
+        }
+        now
     }
 
     /// The version of the server behind the JetStream link, as `(major, minor, patch)`.

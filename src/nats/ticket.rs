@@ -150,8 +150,8 @@ impl Ticket {
     }
 
     /// Waits for the outcome until `deadline`, then takes the message back if that is still possible.
-    pub(super) async fn outcome_by(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
-        let guard = WithdrawOnDrop(Arc::clone(self));
+    pub(super) async fn outcome_by(&self, deadline: Instant) -> Result<(), Failure> {
+        let guard = WithdrawOnDrop(self);
         match timeout_at(deadline, poll_fn(|cx| guard.0.poll_outcome(cx))).await {
             Ok(outcome) => outcome,
             Err(_) if guard.0.withdraw() => Err(Failure::NotSentInTime),
@@ -167,9 +167,9 @@ impl Ticket {
 }
 
 /// A caller that leaves takes its message back if it still waits to be sent.
-pub(super) struct WithdrawOnDrop(pub(super) Arc<Ticket>);
+struct WithdrawOnDrop<'t>(&'t Ticket);
 
-impl Drop for WithdrawOnDrop {
+impl Drop for WithdrawOnDrop<'_> {
     fn drop(&mut self) {
         self.0.withdraw();
     }

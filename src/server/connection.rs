@@ -158,12 +158,14 @@ pin_project! {
     struct Clock<'a> {
         #[pin]
         sleep: Sleep,
-        // First of the drain, then of the end of its grace.
+        is_set: bool,
+        // First of new work, then of the grace.
         #[pin]
-        phase: WaitForCancellationFuture<'a>,
+        end: WaitForCancellationFuture<'a>,
         drain: &'a Drain,
         pace: &'a Pace,
-        phases_seen: u8,
+        ends_seen: u8,
+        waits: bool,
         finishing: bool,
     }
 }
@@ -175,10 +177,12 @@ impl<'a> Clock<'a> {
             .unwrap_or_else(|| Instant::now() + pace.recheck());
         Self {
             sleep: sleep_until(first),
-            phase: drain.draining(),
+            is_set: false,
+            end: drain.draining(),
             drain,
             pace,
-            phases_seen: 0,
+            ends_seen: 0,
+            waits: false,
             finishing: false,
         }
     }
@@ -187,10 +191,15 @@ impl<'a> Clock<'a> {
     /// just over and requests that still wait are to be polled once more. An idle one is left a moment.
     fn poll_drain(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let mut this = self.project();
+        // Whoever waits already is woken; to ask again would be a lock for every request.
+        if *this.waits && this.drain.ends_begun() == *this.ends_seen {
+            return false;
+        }
+        *this.waits = true;
         let mut finishes = false;
-        while *this.phases_seen < 2 && this.phase.as_mut().poll(cx).is_ready() {
-            *this.phases_seen += 1;
-            this.phase.set(this.drain.expired());
+        while *this.ends_seen < 2 && this.end.as_mut().poll(cx).is_ready() {
+            *this.ends_seen += 1;
+            this.end.set(this.drain.expired());
             match this.pace.is_busy() || this.pace.is_http2() {
                 true => finishes = true,
                 false => this.pace.hurry(LINGER),
@@ -208,8 +217,15 @@ impl<'a> Clock<'a> {
                 && deadline < this.sleep.deadline()
             {
                 this.sleep.as_mut().reset(deadline);
+                *this.is_set = false;
             }
+            // As above: a timer that is set needs no second look until it has fired.
+            if *this.is_set && !this.sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            *this.is_set = true;
             ready!(this.sleep.as_mut().poll(cx));
+            *this.is_set = false;
             // A request may have slipped in while the connection was told to finish.
             let late = std::mem::take(this.finishing) && !pace.is_busy();
             if late || pace.is_stalled() {
