@@ -102,6 +102,7 @@ impl House {
             max_payload: MaxPayload::new(|| 1 << 20),
             intake: Intake::Whole(Duration::from_secs(30)),
             budget: Budget::new(64 << 20, self.metrics.bodies()),
+            drain: self.lifecycle.drain(),
         }
     }
 
