@@ -220,13 +220,13 @@ impl Supervisor {
         all
     }
 
-    /// Full jitter: anything between the least and the bound that doubles with each failure.
     fn backoff(&self) -> Duration {
-        let (min, max) = (self.settings.reconnect_min, self.settings.reconnect_max);
-        let bound = min
-            .saturating_mul(1 << self.failures.min(16))
-            .clamp(min, max.max(min));
-        rand::rng().random_range(min..=bound)
+        let settings = &self.settings;
+        backoff(
+            self.failures,
+            settings.reconnect_min,
+            settings.reconnect_max,
+        )
     }
 
     fn end(&mut self) {
@@ -235,6 +235,14 @@ impl Supervisor {
             live.connection.close();
         }
     }
+}
+
+/// Full jitter: anything between the least and the bound that doubles with each failure.
+fn backoff(failures: u32, min: Duration, max: Duration) -> Duration {
+    let bound = min
+        .saturating_mul(1 << failures.min(16))
+        .clamp(min, max.max(min));
+    rand::rng().random_range(min..=bound)
 }
 
 /// An address without its scheme, as servers tell theirs.
@@ -262,4 +270,37 @@ async fn retire(live: Live) {
     };
     let _at_the_limit = timeout(RETIRE_TIMEOUT, idle).await;
     live.connection.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: Duration = Duration::from_millis(50);
+    const MAX: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn waits_lie_between_the_least_and_a_bound_that_doubles() {
+        for (failures, bound) in [
+            (0, MIN),
+            (1, 2 * MIN),
+            (3, 8 * MIN),
+            (6, MAX),
+            (u32::MAX, MAX),
+        ] {
+            for _ in 0..200 {
+                let wait = backoff(failures, MIN, MAX);
+                assert!((MIN..=bound).contains(&wait), "{failures}: {wait:?}");
+            }
+        }
+        assert_eq!(backoff(9, MAX, MIN), MAX, "the least counts");
+    }
+
+    #[test]
+    fn many_that_wait_do_not_come_back_at_once() {
+        let waits: Vec<_> = (0..200).map(|_| backoff(9, MIN, MAX)).collect();
+        let (early, late) = (MAX / 4, MAX * 3 / 4);
+        assert!(waits.iter().any(|wait| *wait < early), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait > late), "{waits:?}");
+    }
 }

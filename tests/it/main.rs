@@ -19,6 +19,7 @@ mod harness;
 mod jetstream_errors;
 mod layering;
 mod layers;
+mod links;
 mod matrix;
 mod messages;
 mod multiplex;
