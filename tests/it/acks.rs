@@ -249,13 +249,28 @@ async fn without_a_key_file_the_log_says_what_that_means() {
     first.post(&path(&token, "")).send().await.expect(204);
 }
 
+/// Tokens that were never given out: of another key, of no key, and `token` changed at each byte.
+fn forged(token: &str, foreign: String) -> Vec<String> {
+    let mut bad = vec![foreign, "x".to_owned(), " ".to_owned(), "A".repeat(3000)];
+    bad.push("$JS.ACK.S.c.1.1.1.1700000000000000000.0".to_owned());
+    for at in 0..token.len() {
+        let mut bytes = token.to_owned().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        bad.push(String::from_utf8(bytes).expect("ASCII"));
+    }
+    bad.push(token[..token.len() - 1].to_owned());
+    bad.push(format!("{token}A"));
+    bad
+}
+
 #[tokio::test]
 async fn a_bad_token_reaches_nobody() {
     let nats = server(1).await;
     let yaml = "ack_tokens: { ttl: 1s }";
     let short = Bridge::builder().nats(&nats).yaml(yaml);
     let short = short.env("NATSWAY_ACK_TOKENS__KEYS", KEYS).start().await;
-    let expiring = tokens(&short, 1).await.remove(0);
+    let expired = tokens(&short, 1).await.remove(0);
+    drop(short);
     nats.store("s.a", "1").await;
     let bridge = bridge(&nats, KEYS).await;
     let token = tokens(&bridge, 1).await.remove(0);
@@ -268,23 +283,21 @@ async fn a_bad_token_reaches_nobody() {
             .await;
         tokens(&other, 1).await.remove(0)
     };
+    eventually(SOON, "the token expires", async || {
+        let answer = bridge.post(&path(&expired, "?kind=progress")).send().await;
+        answer.status == 410
+    })
+    .await;
     let mut spy = nats.raw().await;
-    spy.subscribe("$JS.ACK.>").await;
+    spy.subscribe(">").await;
 
-    let mut bad = vec![foreign, "x".to_owned(), "%20".to_owned(), "A".repeat(3000)];
-    bad.push("$JS.ACK.S.c.1.1.1.1700000000000000000.0".to_owned());
-    for at in 0..token.len() {
-        let mut bytes = token.clone().into_bytes();
-        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-        bad.push(String::from_utf8(bytes).expect("ASCII"));
-    }
-    bad.push(token[..token.len() - 1].to_owned());
-    bad.push(format!("{token}A"));
+    let bad = forged(&token, foreign);
     let mut problems = tokio::task::JoinSet::new();
-    for token in bad {
+    for token in bad.clone() {
         let client = bridge.client();
         problems.spawn(async move {
-            let answer = client.post(&path(&token, "")).send().await;
+            let in_path = token.replace(' ', "%20");
+            let answer = client.post(&path(&in_path, "")).send().await;
             (answer.status.as_u16(), answer.code(), token)
         });
     }
@@ -296,20 +309,61 @@ async fn a_bad_token_reaches_nobody() {
             "{token}"
         );
     }
-    eventually(SOON, "the token expires", async || {
-        let answer = bridge.post(&path(&expiring, "?kind=progress")).send().await;
-        answer.status == 410
-    })
-    .await;
-    let expired = bridge.post(&path(&expiring, "")).send().await;
-    expired.expect_problem(410, "ack-token-expired");
+    let answer = bridge.post(&path(&expired, "")).send().await;
+    answer.expect_problem(410, "ack-token-expired");
+    let all = bad.iter().chain([&expired]);
+    let acks: Vec<Value> = all.map(|token| json!({"token": token})).collect();
+    let answer = bridge.post("/v1/acks").json(&json!({"acks": acks})).send();
+    let results = answer.await.expect(200).json();
+    let results = results["results"].as_array().expect("a list");
+    let (last, forged) = results.split_last().expect("some");
+    assert_eq!(last["problem"]["code"], "ack-token-expired");
+    assert_eq!(forged.len(), bad.len());
+    for result in forged {
+        assert_eq!(result["problem"]["code"], "ack-token-invalid", "{result}");
+    }
 
     // A good one is the mark that everything before it has arrived, if anything had.
     bridge.post(&path(&token, "")).send().await.expect(204);
     let seen = spy.drain().await;
-    let acks: Vec<_> = seen.iter().filter(|m| m.payload != "+WPI").collect();
-    assert_eq!(acks.len(), 1, "{seen:?}");
-    assert_eq!(acks[0].text(), "+ACK");
+    // What natsway and this test's other clients say to themselves.
+    let sent: Vec<_> = seen
+        .iter()
+        .filter(|message| !message.subject.starts_with("_INBOX"))
+        .collect();
+    assert_eq!(sent.len(), 1, "{seen:?}");
+    assert!(sent[0].subject.starts_with("$JS.ACK.S.c."), "{seen:?}");
+    assert_eq!(sent[0].text(), "+ACK");
+}
+
+#[tokio::test]
+async fn a_token_used_again_changes_nothing() {
+    let nats = server(2).await;
+    let bridge = Bridge::start(&nats, "").await;
+    let tokens = tokens(&bridge, 2).await;
+    bridge.post(&path(&tokens[0], "")).send().await.expect(204);
+    let state = async || {
+        let info = nats.consumer_info("S", "c").await;
+        let pending = info["num_ack_pending"].clone();
+        (
+            info["num_redelivered"].clone(),
+            pending,
+            info["ack_floor"]["stream_seq"].clone(),
+        )
+    };
+    let before = state().await;
+    for kind in ["ack", "nak", "term", "progress"] {
+        let again = bridge.post(&path(&tokens[0], &format!("?kind={kind}")));
+        again.send().await.expect(204);
+        let acks = json!({"acks": [{"token": tokens[0], "kind": kind}]});
+        let again = bridge.post("/v1/acks").json(&acks).send().await;
+        let results = again.expect(200).json();
+        assert_eq!(results["results"][0], json!({"status": 204}), "{kind}");
+        assert_eq!(state().await, before, "{kind}");
+    }
+    let path = "/v1/streams/S/consumers/c/fetch?wait=300ms";
+    let fetched = bridge.post(path).send().await.expect(200).json();
+    assert_eq!(fetched, json!({"messages": []}));
 }
 
 #[tokio::test]

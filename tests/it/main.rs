@@ -14,6 +14,7 @@ mod admin;
 mod batch;
 mod browser;
 mod config;
+mod deleted;
 mod fetch;
 mod harness;
 mod jetstream_errors;

@@ -327,3 +327,35 @@ async fn without_nats_there_is_503_at_once() {
         assert_eq!(problem["retryable"], true);
     }
 }
+
+#[tokio::test]
+async fn streams_behind_buckets_are_closed_for_everything() {
+    let nats = Nats::start().await;
+    let yaml = "api: { manage: true, jetstream: { subjects: { allow: ['>', '$KV.>', '$O.>'] } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    for (stream, subject) in [("KV_b", "$KV.b.>"), ("OBJ_b", "$O.b.>")] {
+        nats.stream(stream, &[subject], json!({"allow_rollup_hdrs": true}))
+            .await;
+        nats.consumer(stream, "c", json!({})).await;
+        nats.store(&subject.replace('>', "k"), "x").await;
+        let at = |rest: &str| format!("/v1/streams/{stream}{rest}");
+        for request in [
+            bridge.get(&at("")),
+            bridge.put(&at("")).body("{}"),
+            bridge.delete(&at("")),
+            bridge.post(&at("/purge")),
+            bridge.get(&at("/messages/1")),
+            bridge.get(&at("/subscribe?from=all")),
+            bridge.get(&at("/consumers/c")),
+            bridge.put(&at("/consumers/c")).body("{}"),
+            bridge.delete(&at("/consumers/c")),
+            bridge.post(&at("/consumers/c/fetch")),
+        ] {
+            let answer = request.send().await;
+            answer.expect_problem(403, "subject-not-allowed");
+        }
+        assert_eq!(nats.stream_state(stream).await["messages"], 1);
+        let info = nats.consumer_info(stream, "c").await;
+        assert_eq!(info["num_ack_pending"], 0, "nothing was fetched");
+    }
+}

@@ -60,6 +60,34 @@ async fn what_was_trimmed_meanwhile_is_numbered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_limit_let_go_between_two_connections_is_numbered() {
+    let nats = server(json!({"max_msgs": 10})).await;
+    let bridge = Bridge::start(&nats, "").await;
+    fill(&nats, "s.a", 0..10).await;
+    let mut all = stands_at(&bridge, 4, "from=all").await;
+    let mut some = stands_at(&bridge, 4, "from=all&subject=s.a").await;
+    for client in [&mut all, &mut some] {
+        client.cut();
+    }
+    // 11 to 25 push out 1 to 15.
+    fill(&nats, "s.a", 10..25).await;
+    for (client, dropped) in [(&mut all, json!(11)), (&mut some, Value::Null)] {
+        let gap = client.event().await;
+        let expected = json!({"notice": "gap", "dropped": dropped, "from_seq": 5, "to_seq": 15,
+            "reason": "trimmed"});
+        assert_eq!((gap.event.as_deref(), gap.json()), (Some("gap"), expected));
+        for seq in 16..=25 {
+            assert_eq!(client.event().await.json()["seq"], seq);
+        }
+    }
+    // Whoever lost nothing is told of nothing.
+    assert_eq!(
+        all_seqs(&bridge, "last_event_id=15&until=now").await.0,
+        (16..=25).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purged_stream_goes_on() {
     let nats = server(json!({})).await;
     let bridge = Bridge::start(&nats, "").await;

@@ -1,6 +1,8 @@
 //! The server is killed, cut off and frozen under load: every 2xx is true, nothing is late, and
 //! traffic flows again by itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,7 +10,7 @@ use serde_json::json;
 use super::load::{Load, Shape};
 use crate::harness::faults::Proxy;
 use crate::harness::history::{History, Promise};
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, soak};
+use crate::harness::{Bridge, Client, Nats, SOON, eventually, round_trip, soak};
 
 /// What may come on top of a deadline: a busy machine is not NATS's fault, and `make soak` has the
 /// machine for itself.
@@ -76,6 +78,77 @@ async fn what_a_stream_confirmed_is_there_once_though_the_server_is_killed() {
     read_stream(&nats, "ORDERS", &history).await;
     history.verdict().assert_clean();
     assert!(history.count(Promise::Never) > 0, "the outages were seen");
+}
+
+/// Publishes keys until each is stored; says how many answers told that it was stored before.
+async fn store_keys(bridge: &Bridge, keys: usize, done: &Arc<AtomicUsize>) -> usize {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (client, next, done) = (bridge.client(), Arc::clone(&next), Arc::clone(done));
+        tasks.spawn(async move {
+            let mut duplicates = 0;
+            loop {
+                let key = next.fetch_add(1, Ordering::Relaxed);
+                if key >= keys {
+                    return duplicates;
+                }
+                let key = key.to_string();
+                duplicates += usize::from(store_key(&client, &key).await);
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    tasks.join_all().await.into_iter().sum()
+}
+
+/// Tries until it is stored; whether it had been stored before.
+async fn store_key(client: &Client, key: &str) -> bool {
+    loop {
+        let request = client.post("/v1/publish/orders.new?confirm=stream&timeout=2s");
+        let request = request.header("idempotency-key", key).body(key.to_owned());
+        let Ok(answer) = request.try_send().await else {
+            continue;
+        };
+        match answer.status.as_u16() {
+            200 => return answer.json()["duplicate"] == true,
+            503 | 504 => tokio::time::sleep(Duration::from_millis(20)).await,
+            _ => panic!("{key}: {} {}", answer.status, answer.text()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retried_keys_are_stored_once() {
+    const RESTARTS: usize = 5;
+    let keys = soak(2_000, 50_000);
+    let nats = Nats::start().await;
+    let hour = 3_600_000_000_000_u64;
+    let config = json!({"storage": "file", "duplicate_window": hour});
+    nats.stream("ORDERS", &["orders.>"], config).await;
+    let bridge = Bridge::start(&nats, "").await;
+    let done = Arc::new(AtomicUsize::new(0));
+    let unrest = async {
+        for restart in 1..=RESTARTS {
+            let at = keys * restart / (RESTARTS + 1);
+            eventually(SOON * 4, "keys are stored", async || {
+                done.load(Ordering::Relaxed) >= at
+            })
+            .await;
+            nats.kill9();
+            bridge.is_disconnected().await;
+            nats.restart().await;
+        }
+    };
+    let (duplicates, ()) = tokio::join!(store_keys(&bridge, keys, &done), unrest);
+    assert_eq!(nats.stream_state("ORDERS").await["messages"], keys);
+    let history = History::default();
+    for key in 0..keys {
+        history.attempt(&key.to_string());
+    }
+    read_stream(&nats, "ORDERS", &history).await;
+    history.verdict().assert_clean();
+    assert!(duplicates > 0, "no key was stored without its answer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
