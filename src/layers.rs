@@ -23,6 +23,7 @@ pub mod panic;
 pub mod peer;
 mod problem_event;
 pub mod rate;
+pub mod received;
 pub mod request_id;
 pub mod trace;
 

@@ -76,6 +76,7 @@ pub async fn handle(
     let caller = caller::Caller::of(&request, &verb);
     let (mut parts, _body) = request.into_parts();
     let upgrade = Upgrade::of(&mut parts).await?.protocol(PROTOCOL);
+    let upgrade = upgrade.paid_from(&verb.bodies);
     let frame_max = verb.session.nats().max_payload() + FRAME_OVERHEAD_BYTES;
     let lifetimes = verb.lifetimes.clone();
     Ok(upgrade.accept(frame_max, &lifetimes, move |socket| {

@@ -1,7 +1,10 @@
 //! The stream over a WebSocket, and what every WebSocket has in common.
 
+mod unfinished;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,8 +19,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::notice::{CLOSE_GAP, EndReason, Notice};
 use super::stream_body::{Clock, Feed, Item, Lifetimes, Tick};
 use crate::layers::admission::StreamPermit;
+use crate::layers::memory::Budget;
+use crate::layers::received;
 use crate::lifecycle::Drain;
 use crate::problem::{Code, Problem};
+use unfinished::Unfinished;
 
 /// What is ready goes out together in writes of this size.
 const WRITE_BYTES: usize = 16 * 1024;
@@ -30,11 +36,14 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 const CLOSE_PROTOCOL: u16 = 1002;
 const CLOSE_TOO_BIG: u16 = 1009;
+const CLOSE_OVERLOADED: u16 = 1013;
 
 /// A request that wants to become a WebSocket.
 pub struct Upgrade {
     upgrade: WebSocketUpgrade,
     permit: Option<StreamPermit>,
+    received: Option<received::Received>,
+    unfinished: Option<Unfinished>,
 }
 
 impl std::fmt::Debug for Upgrade {
@@ -55,7 +64,20 @@ impl Upgrade {
             Problem::new(Code::InvalidHeader)
                 .detail(format!("no WebSocket handshake: {}", rejection.body_text()))
         })?;
-        Ok(Self { upgrade, permit })
+        Ok(Self {
+            upgrade,
+            permit,
+            received: parts.extensions.get().cloned(),
+            unfinished: None,
+        })
+    }
+
+    /// Draws what has come of a message before it is whole.
+    #[must_use]
+    pub fn paid_from(mut self, bodies: &Arc<Budget>) -> Self {
+        let received = self.received.take();
+        self.unfinished = received.map(|received| Unfinished::new(received, bodies));
+        self
     }
 
     /// Chooses a subprotocol, where the client offers it.
@@ -85,14 +107,14 @@ impl Upgrade {
         F: Future<Output = ()> + Send + 'static,
     {
         let lifetimes = lifetimes.clone();
-        let permit = self.permit;
+        let (permit, unfinished) = (self.permit, self.unfinished);
         self.upgrade
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(WRITE_BYTES)
             .max_frame_size(message_max)
             .max_message_size(message_max)
             .on_upgrade(move |socket| async move {
-                serve(Socket::new(socket, &lifetimes)).await;
+                serve(Socket::new(socket, &lifetimes, unfinished)).await;
                 drop(permit);
             })
     }
@@ -109,6 +131,7 @@ pub struct Socket {
     stall: Duration,
     is_dirty: bool,
     awaits_pong: bool,
+    unfinished: Option<Unfinished>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -129,21 +152,34 @@ pub enum Received {
 }
 
 impl Socket {
-    fn new(inner: WebSocket, lifetimes: &Lifetimes) -> Self {
+    fn new(inner: WebSocket, lifetimes: &Lifetimes, unfinished: Option<Unfinished>) -> Self {
         Self {
             inner,
             drain: lifetimes.drain.clone(),
             stall: lifetimes.keep_alive * 2,
             is_dirty: false,
             awaits_pong: false,
+            unfinished,
         }
     }
 
     /// The next frame that is more than a sign of life.
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         loop {
-            let frame = std::task::ready!(self.inner.poll_next_unpin(cx));
+            let Poll::Ready(frame) = self.inner.poll_next_unpin(cx) else {
+                let unfinished = self.unfinished.as_mut();
+                return match unfinished.is_none_or(Unfinished::is_paid) {
+                    true => Poll::Pending,
+                    false => Poll::Ready(Received::End(Some(CLOSE_OVERLOADED))),
+                };
+            };
             self.awaits_pong = false;
+            if let (Some(unfinished), Some(Ok(frame))) = (&mut self.unfinished, &frame) {
+                match frame {
+                    Message::Ping(bytes) | Message::Pong(bytes) => unfinished.skip(bytes),
+                    Message::Text(_) | Message::Binary(_) | Message::Close(_) => unfinished.ended(),
+                }
+            }
             return Poll::Ready(match frame {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(Message::Text(text))) => Received::Text(text),
@@ -215,6 +251,7 @@ impl Socket {
     pub async fn end(mut self, code: Option<u16>) {
         match code {
             Some(CLOSE_TOO_BIG) => self.close(CLOSE_TOO_BIG, "too big").await,
+            Some(CLOSE_OVERLOADED) => self.close(CLOSE_OVERLOADED, "overloaded").await,
             Some(code) => self.close(code, "protocol error").await,
             // The answer to a close frame waits to be written.
             None => {

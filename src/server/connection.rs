@@ -15,6 +15,7 @@ use http::{HeaderValue, Request, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -25,6 +26,7 @@ use super::io::{Socket, Stream};
 use super::pace::{Pace, Protocol, Timers};
 use crate::layers::context;
 use crate::layers::peer::Peer;
+use crate::layers::received::Received;
 use crate::lifecycle::Drain;
 
 /// What every connection of a server has in common.
@@ -261,6 +263,11 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let busy = Busy::new(&self.pace);
         let http1 = request.version() < Version::HTTP_2;
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            let pace = Arc::clone(&self.pace);
+            let received = Received::new(move || pace.received());
+            request.extensions_mut().insert(received);
+        }
         request.extensions_mut().insert(context::Context {
             peer: Some(self.peer.clone()),
             // A request of HTTP/2 has a task of its own.

@@ -54,6 +54,8 @@ pub(super) struct Pace {
     http2: AtomicBool,
     between_requests: AtomicBool,
     refused: AtomicBool,
+    /// Bytes that were read over HTTP/1.1, and over what it was upgraded to.
+    received: AtomicU64,
 }
 
 impl Pace {
@@ -68,6 +70,7 @@ impl Pace {
             http2: AtomicBool::new(false),
             between_requests: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            received: AtomicU64::new(0),
         }
     }
 
@@ -76,12 +79,20 @@ impl Pace {
         if bytes.is_empty() || self.http2.load(Ordering::Relaxed) {
             return;
         }
+        // Written from here alone.
+        let received = self.received.load(Ordering::Relaxed) + bytes.len() as u64;
+        self.received.store(received, Ordering::Relaxed);
         self.look_for_preface(bytes);
         if self.in_flight.load(Ordering::Relaxed) == 0
             && self.between_requests.swap(false, Ordering::Relaxed)
         {
             self.quiet_for(self.timers.header_timeout);
         }
+    }
+
+    /// Bytes that came in so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     fn look_for_preface(&self, bytes: &[u8]) {

@@ -132,3 +132,57 @@ async fn replies_that_a_client_does_not_read_are_paid_for() {
     })
     .await;
 }
+
+/// A client's frame without its end: so many bytes of a text that would be a publish.
+fn begun_frame(length: u64, come: usize) -> Vec<u8> {
+    // Masked with zeros, which leaves it as it is.
+    let mut frame = vec![0x81, 0x80 | 127];
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(&[0; 4]);
+    let head = frame.len();
+    frame.extend_from_slice(br#"{"op":"publish","id":1,"subject":"a"}"#);
+    frame.resize(head + come, b' ');
+    frame
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_do_not_end_are_paid_for() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const WHOLE: usize = 600_000;
+    const COME: usize = 500_000;
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "memory: { bodies: 1MiB }").await;
+    let held = "natsway_http_bodies_held_bytes";
+    let mut sockets = Vec::new();
+    for number in 1..=2_u32 {
+        let mut socket = open(&bridge).await.into_socket();
+        let begun = begun_frame(WHOLE as u64, COME);
+        socket.write_all(&begun).await.unwrap();
+        sockets.push(socket);
+        let least = f64::from(number) * 490_000.0;
+        bridge.metric_becomes(held, &[], |n| n > least).await;
+    }
+    let mut third = open(&bridge).await.into_socket();
+    third
+        .write_all(&begun_frame(WHOLE as u64, COME))
+        .await
+        .unwrap();
+    let mut close = [0; 4];
+    within(SOON, "a close", third.read_exact(&mut close))
+        .await
+        .unwrap();
+    assert_eq!((close[0], &close[2..]), (0x88, &1013_u16.to_be_bytes()[..]));
+    drop(sockets.pop());
+    bridge.metric_becomes(held, &[], |n| n < 700_000.0).await;
+    // The first comes to its end, and nothing of it is held any more.
+    let mut first = sockets.remove(0);
+    first.write_all(&[b' '; WHOLE - COME]).await.unwrap();
+    let mut head = [0; 2];
+    within(SOON, "the answer", first.read_exact(&mut head))
+        .await
+        .unwrap();
+    let mut answer = vec![0; usize::from(head[1])];
+    first.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, br#"{"op":"ok","id":1}"#);
+    bridge.metric_becomes(held, &[], |n| n < 0.5).await;
+}
