@@ -121,3 +121,25 @@ async fn an_election_is_never_taken_for_something_that_is_not_there() {
     assert_eq!(state["messages"], published, "each was stored exactly once");
     assert_eq!(stored.len() as u64, published);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_confirmed_is_read_at_once() {
+    let cluster = Cluster::start().await;
+    let nats = &cluster.nodes[0];
+    nats.stream("S", &["s.>"], json!({"num_replicas": 3})).await;
+    let bridge = Bridge::builder().servers(&cluster.urls()).start().await;
+    for round in 0..soak(300, 3000) {
+        let subject = format!("s.{}", round % 7);
+        let path = format!("/v1/publish/{subject}?confirm=stream&timeout=20s");
+        let stored = bridge.post(&path).body(round.to_string()).send().await;
+        let seq = stored.expect(200).json()["seq"].clone();
+        for path in [
+            format!("/v1/streams/S/messages/{seq}"),
+            format!("/v1/streams/S/messages/last?subject={subject}"),
+        ] {
+            let read = bridge.get(&path).send().await.expect(200);
+            assert_eq!(read.text(), round.to_string(), "{path}");
+            assert_eq!(read.header("nats-sequence"), Some(&*seq.to_string()));
+        }
+    }
+}
