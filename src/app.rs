@@ -122,6 +122,7 @@ impl Running {
         let admin_limits = Limits {
             slots: Slots::new(ADMIN_CONNECTIONS_MAX),
             connections: parts.metrics.connections("admin"),
+            rejections: parts.metrics.rejections("admin"),
             ..limits.clone()
         };
         servers.spawn(server::serve(

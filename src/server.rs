@@ -35,7 +35,7 @@ pub use slots::Slots;
 
 use crate::layers::peer::Peer;
 use crate::lifecycle::Drain;
-use crate::telemetry::metrics::{Gauge, GaugeGuard};
+use crate::telemetry::metrics::{Gauge, GaugeGuard, Rejections};
 use io::Socket;
 use slots::Slot;
 
@@ -69,6 +69,8 @@ pub struct Limits {
     pub timers: Arc<ArcSwap<Timers>>,
     /// Where the number of open connections is shown.
     pub connections: Gauge,
+    /// Where those are counted who do not get as far as a request.
+    pub rejections: Rejections,
 }
 
 /// Serves until the drain begins and every connection has ended. Dropping the future cuts what is left.
@@ -77,15 +79,16 @@ pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limit
     let accepting = drain.work();
     let shared = Arc::new(connection::Shared {
         http: connection::Http::new(limits.keep_alive),
-        timers: limits.timers,
+        timers: Arc::clone(&limits.timers),
         drain: drain.clone(),
+        rejections: limits.rejections.clone(),
         service,
     });
     let mut connections = JoinSet::new();
     let mut acceptor = Acceptor::new(&listeners);
     let mut backlog_until = None;
     while let Some((slot, socket, peer)) =
-        next(&mut acceptor, &limits.slots, &drain, &mut connections).await
+        next(&mut acceptor, &limits, &drain, &mut connections).await
     {
         if drain.is_draining() {
             // A flood of connections does not keep the door open.
@@ -106,12 +109,18 @@ pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limit
 /// empty. Reaps the connections that ended meanwhile.
 async fn next(
     acceptor: &mut Acceptor<'_>,
-    slots: &Arc<Slots>,
+    limits: &Limits,
     drain: &Drain,
     connections: &mut JoinSet<()>,
 ) -> Option<(Slot, Socket, Peer)> {
     let accept = async {
-        let slot = slots.take().await;
+        let slot = match limits.slots.take_now() {
+            Some(slot) => slot,
+            None => {
+                limits.rejections.connections_max.inc();
+                limits.slots.take().await
+            }
+        };
         let (socket, peer) = acceptor.accept().await;
         (slot, socket, peer)
     };

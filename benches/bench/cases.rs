@@ -76,6 +76,9 @@ pub(crate) async fn run(filter: Option<&str>, rounds: u64, span: Duration) -> Re
         let panels = bench.scaling().await;
         bench.report.picture = Some(crate::plot::svg(&panels));
     }
+    if wanted("traces") {
+        crate::traces::run(&bench.nats, span, &mut bench.report).await;
+    }
     bench.targets();
     bench.report
 }
@@ -465,6 +468,7 @@ impl Bench {
         for (what, value, wanted, at_least) in ratios {
             self.report.target(what, value, wanted, at_least);
         }
+        crate::traces::targets(&mut self.report);
     }
 
     fn request_latency(&self) -> Option<f64> {

@@ -17,6 +17,7 @@ mod plot;
 mod process;
 mod report;
 mod servers;
+mod traces;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ fn main() {
         Some("serve-bare") => servers::bare(),
         Some("serve-echo") => servers::echo(&args[1]),
         Some("serve-naive-sse") => servers::naive_sse(&args[1]),
+        Some("serve-collector") => servers::collector(&args[1]),
         Some("load") => load(&args[1..]),
         filter => measure(filter),
     }

@@ -1,6 +1,7 @@
 //! What natsway is held against, each in a process of its own.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -74,4 +75,20 @@ pub(crate) fn naive_sse(nats: &str) {
         )
         .await;
     });
+}
+
+/// A collector that takes spans, or does what real ones do when they are ill.
+pub(crate) fn collector(what: &str) {
+    let (delay, status) = match what {
+        "black-hole" => (Duration::from_secs(3600), StatusCode::OK),
+        "slow" => (Duration::from_millis(300), StatusCode::OK),
+        "500" => (Duration::ZERO, StatusCode::INTERNAL_SERVER_ERROR),
+        _ => (Duration::ZERO, StatusCode::OK),
+    };
+    let handler = async move |body: Bytes| {
+        std::hint::black_box(body.len());
+        tokio::time::sleep(delay).await;
+        status
+    };
+    runtime().block_on(serve(Router::new().route("/v1/traces", post(handler))));
 }

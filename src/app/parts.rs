@@ -122,6 +122,7 @@ impl Parts {
             keep_alive: self.config.streams.keep_alive,
             timers: Arc::clone(&self.timers),
             connections: self.metrics.connections("data"),
+            rejections: self.metrics.rejections("data"),
         }
     }
 

@@ -28,12 +28,14 @@ use crate::layers::context;
 use crate::layers::peer::Peer;
 use crate::layers::received::Received;
 use crate::lifecycle::Drain;
+use crate::telemetry::metrics::Rejections;
 
 /// What every connection of a server has in common.
 pub(super) struct Shared<S> {
     pub(super) http: Http,
     pub(super) timers: Arc<ArcSwap<Timers>>,
     pub(super) drain: Drain,
+    pub(super) rejections: Rejections,
     pub(super) service: S,
 }
 
@@ -90,7 +92,7 @@ pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
         drain: shared.drain.clone(),
     };
     let mut stream = Stream::new(socket, Arc::clone(&pace), kept);
-    let mut clock = pin!(Clock::new(&pace, &shared.drain));
+    let mut clock = pin!(Clock::new(&pace, &shared.drain, &shared.rejections));
     let protocol = poll_fn(|cx| poll_protocol(&mut stream, clock.as_mut(), cx)).await;
     let io = TokioIo::new(stream);
     match protocol {
@@ -98,7 +100,12 @@ pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
         Some(Protocol::Http1) => {
             let connection = shared.http.http1.serve_connection(io, service);
             let connection = pin!(connection.with_upgrades());
-            drive(connection, clock, |it| it.graceful_shutdown()).await;
+            let error = drive(connection, clock, |it| it.graceful_shutdown()).await;
+            match error {
+                Some(error) if error.is_parse_too_large() => shared.rejections.too_large.inc(),
+                Some(error) if error.is_parse() => shared.rejections.malformed.inc(),
+                Some(_) | None => 0,
+            };
         }
         Some(Protocol::Http2) => {
             // Boxed, so that a connection of HTTP/1.1 has no room for it.
@@ -122,17 +129,17 @@ fn poll_protocol<K>(
 }
 
 /// Drives a connection to its end, or to the end of its clock's patience.
-async fn drive<C: Future>(
+async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     mut clock: Pin<&mut Clock<'_>>,
     finish: impl Fn(Pin<&mut C>),
-) {
+) -> Option<hyper::Error> {
     poll_fn(|cx| {
         loop {
             // What hyper reports here is the client's own protocol error or a lost connection; it has
             // answered what can be answered.
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended.err());
             }
             if clock.as_mut().poll_drain(cx) {
                 finish(connection.as_mut());
@@ -140,11 +147,11 @@ async fn drive<C: Future>(
             }
             match ready!(clock.as_mut().poll_verdict(cx)) {
                 Verdict::Finish => finish(connection.as_mut()),
-                Verdict::Close => return Poll::Ready(()),
+                Verdict::Close => return Poll::Ready(None),
             }
         }
     })
-    .await;
+    .await
 }
 
 enum Verdict {
@@ -168,12 +175,13 @@ pin_project! {
         pace: &'a Pace,
         ends_seen: u8,
         waits: bool,
+        rejections: &'a Rejections,
         finishing: bool,
     }
 }
 
 impl<'a> Clock<'a> {
-    fn new(pace: &'a Pace, drain: &'a Drain) -> Self {
+    fn new(pace: &'a Pace, drain: &'a Drain, rejections: &'a Rejections) -> Self {
         let first = pace
             .deadline()
             .unwrap_or_else(|| Instant::now() + pace.recheck());
@@ -185,6 +193,7 @@ impl<'a> Clock<'a> {
             pace,
             ends_seen: 0,
             waits: false,
+            rejections,
             finishing: false,
         }
     }
@@ -236,6 +245,9 @@ impl<'a> Clock<'a> {
             let now = Instant::now();
             match pace.deadline() {
                 Some(deadline) if deadline <= now => {
+                    if *this.ends_seen == 0 && pace.waits_for_head() {
+                        this.rejections.header_timeout.inc();
+                    }
                     *this.finishing = true;
                     this.sleep.as_mut().reset(now + FINISH);
                     return Poll::Ready(Verdict::Finish);

@@ -56,6 +56,7 @@ pub(super) struct Pace {
     refused: AtomicBool,
     /// Bytes that were read over HTTP/1.1, and over what it was upgraded to.
     received: AtomicU64,
+    closing: AtomicBool,
 }
 
 impl Pace {
@@ -71,6 +72,7 @@ impl Pace {
             between_requests: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             received: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -141,6 +143,12 @@ impl Pace {
         }
     }
 
+    /// Whether the client owes a head, or the rest of one.
+    pub(super) fn waits_for_head(&self) -> bool {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        !self.is_busy() && !is(&self.between_requests) && !is(&self.http2) && !is(&self.closing)
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
@@ -171,6 +179,7 @@ impl Pace {
     /// Our side is closed; the client has a moment to close its own.
     pub(super) fn closing(&self) {
         self.between_requests.store(false, Ordering::Relaxed);
+        self.closing.store(true, Ordering::Relaxed);
         self.quiet_for(CLOSING);
     }
 

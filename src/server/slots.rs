@@ -34,16 +34,21 @@ impl Slots {
     /// A place, as soon as there is one.
     pub(super) async fn take(self: &Arc<Self>) -> Slot {
         loop {
-            let max = self.max.load(Ordering::Relaxed);
-            let fits = |open: usize| (open < max).then_some(open + 1);
-            let taken = self
-                .open
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits);
-            if taken.is_ok() {
-                return Slot(Arc::clone(self));
+            if let Some(slot) = self.take_now() {
+                return slot;
             }
             self.freed.notified().await;
         }
+    }
+
+    /// A place, if there is one.
+    pub(super) fn take_now(self: &Arc<Self>) -> Option<Slot> {
+        let max = self.max.load(Ordering::Relaxed);
+        let fits = |open: usize| (open < max).then_some(open + 1);
+        let taken = self
+            .open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits);
+        taken.is_ok().then(|| Slot(Arc::clone(self)))
     }
 }
 

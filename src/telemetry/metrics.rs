@@ -72,6 +72,7 @@ pub struct Metrics {
     breaker: Family<Labels<1>, Gauge>,
     problems: Family<Labels<3>, Counter>,
     connections: Family<Labels<1>, Gauge>,
+    rejections: Family<Labels<2>, Counter>,
     reloads: Family<Labels<1>, Counter>,
     stream_ends: StreamEnds,
     stream_lags: Durations<1>,
@@ -108,6 +109,7 @@ impl Metrics {
             breaker: Family::default(),
             problems: Family::default(),
             connections: Family::default(),
+            rejections: Family::default(),
             reloads: Family::default(),
             stream_ends: StreamEnds::default(),
             stream_lags: Family::new_with_constructor(lag),
@@ -164,6 +166,11 @@ impl Metrics {
             "http_connections",
             "Open connections",
             self.connections.clone(),
+        );
+        registry.register(
+            "http_rejections",
+            "Turned away before there was a request, by reason",
+            self.rejections.clone(),
         );
         registry.register_with_unit(
             "http_bodies_held",
@@ -237,6 +244,21 @@ impl Metrics {
     pub fn connections(&self, listener: &str) -> Gauge {
         self.connections
             .get_or_create_owned(&Labels([("listener", listener.into())]))
+    }
+
+    /// Those whom a listener turns away before there is a request.
+    #[must_use]
+    pub fn rejections(&self, listener: &str) -> Rejections {
+        let of = |reason: &str| {
+            let labels = [("listener", listener.into()), ("reason", reason.into())];
+            self.rejections.get_or_create_owned(&Labels(labels))
+        };
+        Rejections {
+            malformed: of("malformed"),
+            too_large: of("too-large"),
+            header_timeout: of("header-timeout"),
+            connections_max: of("connections-max"),
+        }
     }
 
     /// Bytes drawn from `memory.bodies`.
@@ -328,6 +350,19 @@ impl StreamEnds {
             .get_or_create_owned(&Labels([("reason", reason.into())]))
             .inc();
     }
+}
+
+/// Clients that never got as far as a route, and so are in no other count.
+#[derive(Clone, Debug)]
+pub struct Rejections {
+    /// What came is no HTTP; answered 400.
+    pub malformed: Counter,
+    /// A head or its target is too large; answered 431 or 414.
+    pub too_large: Counter,
+    /// A head was not there in time; the connection was closed.
+    pub header_timeout: Counter,
+    /// No connection was free, and one or more had to wait in the kernel's backlog.
+    pub connections_max: Counter,
 }
 
 /// How old the oldest message of a write is.

@@ -2,6 +2,7 @@
 
 mod batch_election;
 mod clusters;
+mod collector;
 mod crowd;
 mod elections;
 mod huge_batch;

@@ -3,6 +3,7 @@
 mod canary;
 mod export;
 mod logs;
+mod rejections;
 mod spans;
 mod traces;
 mod trust;

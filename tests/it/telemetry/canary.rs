@@ -1,20 +1,26 @@
 //! A secret that is put wherever one can be is found nowhere that natsway shows.
 
+use serde_json::json;
+
 use crate::harness::bridge::{Bridge, Builder};
 use crate::harness::otlp::Collector;
-use crate::harness::{Nats, SOON, eventually};
+use crate::harness::{Nats, Python, SOON, eventually};
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// In places that are secret by themselves.
 const CANARY: &str = "canary7f3a9c51";
 
 /// Headers that carry secrets; `x-api-key` is one nobody knows.
-const HEADERS: [&str; 6] = [
+const HEADERS: [&str; 8] = [
     "authorization",
     "cookie",
     "proxy-authorization",
     "x-api-key",
     "natsh-secret",
     "baggage",
+    "idempotency-key",
+    "tracestate",
 ];
 
 const YAML: &str = "
@@ -26,6 +32,9 @@ routes:
     request: { subject: 'stock.{item}' }
     timeout: 300ms
 ";
+
+/// With a header that every message gets.
+const ROUTE: &str = "routes: [{ name: r, match: { method: POST, path: /r }, publish: { subject: a }, headers: { set: { Authorization: 'Bearer canary7f3a9c51' } } }]";
 
 fn secret_places(builder: Builder) -> Builder {
     let keys = format!("k1:{:0<64}", hex(CANARY));
@@ -50,6 +59,7 @@ async fn ask(bridge: &Bridge, path: &str) -> u16 {
     let mut request = bridge
         .post(&format!("{path}?api_key={CANARY}"))
         .header("content-type", "text/plain")
+        .header("traceparent", PARENT)
         .body(CANARY);
     for name in HEADERS {
         request = request.header(name, &format!("secret={CANARY}"));
@@ -57,12 +67,74 @@ async fn ask(bridge: &Bridge, path: &str) -> u16 {
     request.send().await.status.as_u16()
 }
 
+/// Answers with a secret in its headers and its payload.
+const RESPONDER: &str = "
+async def answer(msg):
+    await nc.publish(msg.reply, b'CANARY', headers={'X-Api-Key': 'CANARY', 'Traceparent': msg.headers['traceparent']})
+await nc.subscribe('answered.*', cb=answer)
+await ready()
+await asyncio.Event().wait()
+";
+
+/// The ways of messages that are no single request: streams, a consumer, a batch, frames.
+async fn move_messages(bridge: &Bridge) {
+    let mut core = bridge.sse("/v1/subscribe/kept.*").await.expect_ok();
+    let headers =
+        json!({"X-Api-Key": CANARY, "traceparent": PARENT, "tracestate": format!("a={CANARY}")});
+    let line = json!({"subject": "kept.a", "data": CANARY, "headers": headers, "msg_id": CANARY});
+    let batch = bridge
+        .post("/v1/publish?confirm=stream")
+        .header("content-type", "application/x-ndjson")
+        .header("traceparent", PARENT)
+        .body(format!(
+            "{line}\n{{\"subject\": \"{CANARY} \"}}\n{CANARY}\n"
+        ));
+    batch.send().await;
+    core.event().await.unwrap();
+    let mut replay = bridge
+        .sse("/v1/streams/S/subscribe?from=all")
+        .await
+        .expect_ok();
+    replay.event().await.unwrap();
+    let fetch = bridge.post("/v1/streams/S/consumers/c/fetch?max=1&wait=5s");
+    let fetched = fetch.header("traceparent", PARENT).send().await.expect(200);
+    let token = fetched.json()["messages"][0]["ack"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let ack = bridge.post(&format!("/v1/acks/{token}?kind=term&reason={CANARY}"));
+    ack.header("traceparent", PARENT).send().await.expect(204);
+    bridge
+        .post("/v1/request/answered.a")
+        .header("traceparent", PARENT)
+        .body(CANARY)
+        .send()
+        .await
+        .expect(200);
+    let mut ws = bridge.ws("/v1/ws").await;
+    for frame in [
+        json!({"op": "publish", "id": CANARY, "subject": "kept.b", "data": CANARY, "headers": headers}),
+        json!({"op": "request", "id": CANARY, "subject": "answered.b", "data": CANARY, "headers": headers}),
+        json!({"op": CANARY, "id": CANARY}),
+    ] {
+        ws.send(&frame).await;
+        ws.next().await;
+    }
+}
+
 #[tokio::test]
 async fn no_secret_of_a_request_is_shown() {
     let (nats, collector) = (Nats::start().await, Collector::start().await);
+    nats.stream("S", &["kept.>"], json!({})).await;
+    nats.consumer("S", "c", json!({})).await;
+    let _responder = Python::start(&nats, &RESPONDER.replace("CANARY", CANARY)).await;
     let builder = secret_places(Bridge::builder().nats(&nats).yaml(YAML));
-    let builder = builder.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url());
+    let endpoint = collector
+        .url()
+        .replacen("://", &format!("://u:{CANARY}@"), 1);
+    let builder = builder.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
     let bridge = builder.start().await;
+    move_messages(&bridge).await;
     for path in [
         format!("/v1/publish/orders.{CANARY}"),
         format!("/v1/publish/$SYS.{CANARY}"),
@@ -87,7 +159,9 @@ async fn no_secret_of_a_request_is_shown() {
     assert_clean("the log", &log.join("\n"));
     assert_clean("/metrics", bridge.metrics().await.text());
     assert_clean("/openapi.json", &bridge.admin_get("/openapi.json").await.1);
-    collector.span("POST /stock/{item}").await;
+    for name in ["POST /stock/{item}", "fetch", "term", "stream", "request"] {
+        collector.span(name).await;
+    }
     for mut span in collector.spans() {
         // A span names the subject on purpose, as nothing else does.
         span.attributes
@@ -99,14 +173,31 @@ async fn no_secret_of_a_request_is_shown() {
 #[tokio::test]
 async fn no_secret_of_the_configuration_is_shown() {
     let auth = |auth: &str| format!("nats: {{ auth: {{ {auth}{CANARY} }} }}");
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    };
+    let (secret, keys) = (file(CANARY), file(&format!("k1:{:0<64}", hex(CANARY))));
+    let named = |file: &tempfile::NamedTempFile| file.path().display().to_string();
     for yaml in [
+        format!(
+            "nats: {{ auth: {{ user: u, password_file: {} }} }}",
+            named(&secret)
+        ),
+        format!("nats: {{ auth: {{ token_file: {} }} }}", named(&secret)),
+        format!("nats: {{ auth: {{ nkey_file: {} }} }}", named(&secret)),
+        format!("nats: {{ auth: {{ creds_file: {} }} }}", named(&secret)),
+        format!("nats: {{ tls: {{ ca_file: {} }} }}", named(&secret)),
+        format!("ack_tokens: {{ key_file: {} }}", named(&keys)),
+        format!("ack_tokens: {{ key_file: {} }}", named(&secret)),
         auth("user: u, password: "),
         auth("token: "),
         auth("nkey: "),
         auth("creds: "),
         format!("telemetry: {{ traces: {{ otlp_endpoint: 'http://u:{CANARY}@c:4318' }} }}"),
     ] {
-        let yaml = format!("{yaml}\nshutdown: {{ grace: 5s }}");
+        let yaml = format!("{yaml}\nshutdown: {{ grace: 5s }}\n{ROUTE}");
         for args in [
             &["config"][..],
             &["config", "--json"],
