@@ -71,6 +71,17 @@ impl App {
         })
     }
 
+    /// The routes in force, for whoever asks them without a listener.
+    #[must_use]
+    pub fn routes(&self) -> Arc<Built> {
+        self.routes.current()
+    }
+
+    /// Waits until NATS has been connected once, as readiness does.
+    pub async fn connected_once(&self) {
+        self.parts.nats.connected_once().await;
+    }
+
     /// Serves until a signal says otherwise, then ends in order: readiness, requests and streams, NATS.
     /// Where there are sources, they are read again on SIGHUP and when the file changes.
     pub async fn run(self, mut signals: Signals, sources: Option<Sources>) -> Ending {

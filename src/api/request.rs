@@ -7,8 +7,11 @@ pub(super) mod refusal;
 
 use std::sync::Arc;
 
+use async_nats::header::HeaderMap as NatsHeaders;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use futures_util::FutureExt as _;
 
 use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
@@ -19,8 +22,9 @@ use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::layers::memory::Budget;
 use crate::lifecycle::Drain;
-use crate::nats::{Call, Nats, Outbound};
+use crate::nats::{Call, Inbound, Nats, Outbound};
 use crate::problem::{Code, Doing, Outcome, Problem};
+use crate::subject::Subject;
 use crate::translate::headers::HeaderError;
 use many::Many;
 
@@ -72,12 +76,48 @@ impl Requester {
         }))
     }
 
-    async fn one(&self, message: Outbound, call: Call) -> Result<Response, Problem> {
+    /// Everything about a message but its payload.
+    fn draft(&self, request: Request) -> Result<(Draft, Body), Problem> {
+        let deadline = Deadline::of(&request);
+        let (mut parts, body) = request.into_parts();
+        let captures = Captures::of(&parts.extensions)?;
+        let recipe = &self.recipe;
+        let query = recipe.query(parts.uri.query())?;
+        let many = Many::read(&query, &parts.headers)?;
+        let subject = recipe.subject(captures)?;
+        let sending = Sending::prepare(
+            Operation::Request,
+            &subject,
+            &parts.extensions,
+            &mut parts.headers,
+        );
+        let draft = Draft {
+            headers: recipe.headers(&parts.headers, captures, &query)?,
+            subject,
+            many,
+            sending,
+            call: recipe.session().call(deadline.at),
+        };
+        Ok((draft, body))
+    }
+
+    async fn finish(self: Arc<Self>, draft: Draft, body: Body) -> Result<Response, Problem> {
         let nats = self.recipe.session().nats();
-        let reply = nats
-            .request(message, call)
-            .await
-            .map_err(|failure| Problem::from_failure(failure, Doing::Request))?;
+        let payload = body::read(body, draft.headers.as_ref(), nats).await?;
+        let message = Outbound::new(draft.subject.to_nats(), payload).with_headers(draft.headers);
+        if let Some(many) = draft.many {
+            // Boxed, so that one reply needs no room for many.
+            let answer = many.answer(message, draft.call, nats, &self.bodies, &self.drain);
+            return draft.sending.run(Box::pin(answer)).await;
+        }
+        let answer = nats.request(message, draft.call).map(|reply| {
+            let reply = reply.map_err(|failure| Problem::from_failure(failure, Doing::Request))?;
+            self.answer(reply)
+        });
+        draft.sending.run(answer).await
+    }
+
+    fn answer(&self, reply: Inbound) -> Result<Response, Problem> {
         if let Some(problem) = refusal::in_reply(&reply) {
             return Err(problem);
         }
@@ -92,6 +132,15 @@ impl Requester {
         let body = answer::paid(reply.payload, drawn);
         Ok(answer::payload(body, headers, rules))
     }
+}
+
+/// A message without its payload, and how its replies are taken.
+struct Draft {
+    subject: Subject,
+    headers: Option<NatsHeaders>,
+    many: Option<Many>,
+    sending: Sending,
+    call: Call,
 }
 
 /// The service has done its work by then, so another attempt is not the same as this one.
@@ -109,32 +158,6 @@ pub async fn handle(
     State(verb): State<Arc<Requester>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let deadline = Deadline::of(&request);
-    let (mut parts, body) = request.into_parts();
-    let captures = Captures::of(&parts.extensions)?;
-    let recipe = &verb.recipe;
-    let query = recipe.query(parts.uri.query())?;
-    let many = Many::read(&query, &parts.headers)?;
-
-    let subject = recipe.subject(captures)?;
-
-    let session = recipe.session();
-    let sending = Sending::prepare(
-        Operation::Request,
-        &subject,
-        &parts.extensions,
-        &mut parts.headers,
-    );
-    let headers = recipe.headers(&parts.headers, captures, &query)?;
-    let payload = body::read(body, headers.as_ref(), session.nats()).await?;
-    let message = Outbound::new(subject.to_nats(), payload).with_headers(headers);
-
-    let call = session.call(deadline.at);
-    match many {
-        None => sending.run(verb.one(message, call)).await,
-        Some(many) => {
-            let answer = many.answer(message, call, session.nats(), &verb.bodies, &verb.drain);
-            sending.run(answer).await
-        }
-    }
+    let (draft, body) = verb.draft(request)?;
+    verb.finish(draft, body).await
 }

@@ -17,7 +17,7 @@ use super::permissions::Permissions;
 use super::queue::{Entry, Load, QueueLimits, SendQueue, Settle};
 use super::refusals::Refusal;
 use super::ticket::Ticket;
-use super::{Failure, Inbound, Outbound};
+use super::{Failure, Outbound};
 
 /// How many subscriptions may wait for the server's opinion at once: two events for each, and those of
 /// the fences, fit the channel.
@@ -197,15 +197,6 @@ impl Connection {
         })
         .await?;
         self.settle(self.signals.fences.events(), deadline).await
-    }
-
-    /// Sends a message and waits for one reply.
-    pub(super) async fn request(
-        &self,
-        message: Outbound,
-        deadline: Instant,
-    ) -> Result<Inbound, Failure> {
-        self.begin_request(message)?.reply(deadline).await
     }
 
     /// Queues a message at once, in the order of the calls; its reply is waited for later.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::Connection;
-use super::pending::{Pending, Replies};
+use super::pending::{Pending, PendingReply, Replies};
 use super::stats::LinkStats;
 use super::{Failure, Inbound, Outbound};
 
@@ -225,20 +225,30 @@ impl Link {
     /// # Errors
     /// As [`Self::publish`], and [`Failure::NoResponders`].
     pub async fn request(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
-        if !call.wait {
-            return self
-                .connection(call)
-                .await?
-                .request(message, call.deadline)
-                .await;
+        if call.wait {
+            return Box::pin(self.request_waiting(message, call)).await;
         }
+        self.begin_request(message)?.reply(call.deadline).await
+    }
+
+    async fn request_waiting(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
         loop {
-            let connection = self.connection(call).await?;
-            match connection.request(message.clone(), call.deadline).await {
+            self.connection(call).await?;
+            let done = match self.begin_request(message.clone()) {
+                Ok(pending) => pending.reply(call.deadline).await,
+                Err(failure) => Err(failure),
+            };
+            match done {
                 Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
             }
         }
+    }
+
+    fn begin_request(&self, message: Outbound) -> Result<PendingReply, Failure> {
+        let connection = self.current.load();
+        let connection = connection.as_ref().ok_or(Failure::Disconnected)?;
+        connection.begin_request(message)
     }
 
     /// Sends a request whose replies come one by one; at most `capacity` wait to be read.

@@ -131,8 +131,12 @@ impl Nats {
     ///
     /// # Errors
     /// See [`Link::request`].
-    pub async fn request(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
-        self.link_for(&message.subject).request(message, call).await
+    pub fn request(
+        &self,
+        message: Outbound,
+        call: Call,
+    ) -> impl Future<Output = Result<Inbound, Failure>> + Send {
+        self.link_for(&message.subject).request(message, call)
     }
 
     /// Sends a request that many may answer.

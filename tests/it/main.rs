@@ -11,6 +11,7 @@
 
 mod acks;
 mod admin;
+mod allocations;
 mod batch;
 mod browser;
 mod config;

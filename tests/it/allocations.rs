@@ -1,0 +1,102 @@
+//! How often a publish allocates, in this process, so that it cannot creep up unseen: natsway's own
+//! routes in front of a real nats-server, without the HTTP parser, whose allocations are its own.
+//!
+//! One thread does it all, the library's connection included, so what is counted is the whole way.
+
+use allocation_counter::measure;
+use axum::body::Body;
+use axum::extract::Request;
+use natsway::app::App;
+use natsway::config::Sources;
+use tokio::runtime::Runtime;
+
+use crate::harness::nats::Nats;
+
+const PUBLISHES: u64 = 500;
+
+/// natsway's routes in this process.
+struct Inside {
+    runtime: Runtime,
+    app: App,
+    _nats: Nats,
+}
+
+impl Inside {
+    fn new(more: &[(&str, &str)]) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        let nats = runtime.block_on(Nats::start());
+        let url = nats.url();
+        let own = [
+            ("NATSWAY_NATS__SERVERS", &*url),
+            ("NATSWAY_LISTEN__DATA", "127.0.0.1:0"),
+            ("NATSWAY_LISTEN__ADMIN", "127.0.0.1:0"),
+        ];
+        let environment = own
+            .iter()
+            .chain(more)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let sources = Sources {
+            environment,
+            ..Sources::default()
+        };
+        let app = runtime.block_on(async {
+            let app = App::build(sources.load().unwrap()).await.unwrap();
+            app.connected_once().await;
+            app
+        });
+        Self {
+            runtime,
+            app,
+            _nats: nats,
+        }
+    }
+
+    /// Allocations of one publish, the making of its request not counted.
+    fn a_publish(&self, query: &str, traceparent: Option<&str>) -> f64 {
+        let making = self.count(|| drop(request(query, traceparent)));
+        let all = self.count(|| {
+            let answer = self.app.routes().answer(request(query, traceparent));
+            let response = self.runtime.block_on(answer);
+            assert!(response.status().is_success(), "{response:?}");
+        });
+        all - making
+    }
+
+    fn count(&self, mut once: impl FnMut()) -> f64 {
+        // What grows once, such as a buffer or a metric, has grown before.
+        (0..100).for_each(|_| once());
+        let counted = measure(|| (0..PUBLISHES).for_each(|_| once()));
+        counted.count_total as f64 / PUBLISHES as f64
+    }
+}
+
+fn request(query: &str, traceparent: Option<&str>) -> Box<Request> {
+    let mut request = Request::post(format!("/v1/publish/orders.created{query}"))
+        .header("host", "localhost")
+        .header("content-length", "5");
+    if let Some(parent) = traceparent {
+        request = request.header("traceparent", parent);
+    }
+    Box::new(request.body(Body::from("hello")).unwrap())
+}
+
+#[test]
+fn a_publish_allocates_no_more_than_it_did() {
+    let inside = Inside::new(&[]);
+    for (query, most) in [("?confirm=none", 26.0), ("", 32.0)] {
+        let each = inside.a_publish(query, None);
+        assert!(each <= most, "{query}: {each} allocations");
+    }
+}
+
+#[test]
+fn tracing_allocates_nothing_for_a_request_that_is_not_sampled() {
+    const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let plain = Inside::new(&[]).a_publish("", Some(UNSAMPLED));
+    let traced = Inside::new(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]);
+    let traced = traced.a_publish("", Some(UNSAMPLED));
+    // A fence covers as many publishes as are ready, which is not the same every time.
+    assert!(traced <= plain + 0.5, "{traced} and {plain} allocations");
+}
