@@ -170,3 +170,22 @@ async fn credentials_are_read_again_at_every_connect() {
         .await
         .expect(204);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_flush_learns_that_the_connection_went() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, PATIENT).await;
+    nats.pause().await;
+    // More than the sockets hold; without a confirmation, only its flushes are waited for.
+    let lines = format!("{}\n", "x".repeat(100 * 1024)).repeat(200);
+    let path = "/v1/publish/a?split=lines&confirm=none&timeout=25s";
+    let batch = tokio::spawn(bridge.post(path).body(lines).send());
+    bridge
+        .metric_becomes("natsway_nats_queue_messages", &[], |count| count >= 1.0)
+        .await;
+    nats.kill9();
+    let start = Instant::now();
+    let answer = batch.await.unwrap();
+    assert!(!answer.status.is_success(), "{}", answer.status);
+    assert!(start.elapsed() < Duration::from_secs(15), "{answer:?}");
+}

@@ -75,6 +75,57 @@ async fn killing_nodes_in_turn_is_survived() {
     );
 }
 
+/// The node that a link was last connected to.
+fn node_of(bridge: &Bridge, link: &str) -> String {
+    let log = bridge.log();
+    let mut connected = log.iter().filter(|line| {
+        let text = line.to_string();
+        text.contains("\"connected to NATS\"") && text.contains(&format!("\"{link}\""))
+    });
+    let last = connected.next_back().expect("it was connected");
+    let server = last["server"]
+        .as_str()
+        .or(last["fields"]["server"].as_str());
+    server.expect("the server is named").to_owned()
+}
+
+/// A natsway whose messages and subscriptions go over different nodes.
+async fn bridge_on_two_nodes(cluster: &Cluster) -> Bridge {
+    for _ in 0..40 {
+        let bridge = Bridge::builder().servers(&cluster.urls()).start().await;
+        bridge.is_connected().await;
+        if node_of(&bridge, "messages-0") != node_of(&bridge, "subscriptions") {
+            return bridge;
+        }
+    }
+    panic!("links choose their server at random");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_goes_on_when_messages_move_to_another_node() {
+    let cluster = Cluster::start().await;
+    let bridge = bridge_on_two_nodes(&cluster).await;
+    let mut reader = bridge.sse("/v1/subscribe/moved").await.expect_ok();
+    cluster.node(&node_of(&bridge, "messages-0")).kill9();
+    let link = [("link", "messages-0")];
+    bridge
+        .metric_becomes("natsway_nats_connects_total", &link, |count| count >= 2.0)
+        .await;
+    bridge.is_connected().await;
+    let publish = bridge.post("/v1/publish/moved?timeout=5s").body("after");
+    publish.send().await.expect(204);
+    let elsewhere = node_of(&bridge, "messages-0") != node_of(&bridge, "subscriptions");
+    let (mut told, mut seen) = (!elsewhere, false);
+    while !(told && seen) {
+        let event = reader.event().await.expect("the stream goes on");
+        match event.event.as_deref() {
+            None => seen |= event.json()["data"] == "after",
+            Some("gap") => told |= event.json()["reason"] == "reconnected",
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_published_right_after_the_head_is_seen_from_another_node() {
     let cluster = Cluster::start().await;
