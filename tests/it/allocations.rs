@@ -85,7 +85,7 @@ fn request(query: &str, traceparent: Option<&str>) -> Box<Request> {
 #[test]
 fn a_publish_allocates_no_more_than_it_did() {
     let inside = Inside::new(&[]);
-    for (query, most) in [("?confirm=none", 26.0), ("", 32.0)] {
+    for (query, most) in [("?confirm=none", 16.0), ("", 22.0)] {
         let each = inside.a_publish(query, None);
         assert!(each <= most, "{query}: {each} allocations");
     }
