@@ -140,10 +140,9 @@ impl Bench {
         let span = self.span.min(Duration::from_secs(1));
         let before = cpu_us(natsway.pid());
         let found = http_load::many(&natsway.address, requests, connections, span).await;
-        assert_eq!(found.failed, 0, "{name}: every answer is a 2xx");
         let spent = (cpu_us(natsway.pid()) - before) as f64;
         let point = Point {
-            per_s: found.rate_hz(),
+            per_s: (found.answers - found.failed) as f64 / found.elapsed.as_secs_f64(),
             cpu_us: spent / found.answers as f64,
         };
         let line = [
@@ -151,6 +150,8 @@ impl Bench {
             ("p50_us", found.percentile_us(50)),
             ("p99_us", found.percentile_us(99)),
             ("cpu_us", point.cpu_us),
+            // Unconfirmed messages may come faster than NATS takes them.
+            ("refused_share", found.failed as f64 / found.answers as f64),
         ];
         self.report.add(name, &line);
         point
