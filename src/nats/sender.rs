@@ -19,8 +19,11 @@ use super::queue::{Entry, Load, Settle};
 use super::ticket::{Ticket, Verdict};
 use super::{Failure, Outbound};
 
-/// The most that is handed over before a flush: what async-nats gathers for one write.
-const BATCH_BYTES: usize = 64 * 1024;
+/// The most that is handed over before a flush. A flush waits its turn among all connections' tasks, so
+/// a smaller batch would fill the queue where a thousand of them publish at once.
+const BATCH_BYTES: usize = 256 * 1024;
+/// So many need not be waited for: a write for them is worth it.
+const GATHERED_MESSAGES: usize = 64;
 /// Fewer than async-nats takes without letting us wait.
 const BATCH_MESSAGES: usize = 1024;
 
@@ -57,7 +60,9 @@ impl Sender {
     async fn forward(&mut self) {
         loop {
             self.connection.queue.readable().await;
-            tokio::task::yield_now().await;
+            if self.connection.queue.depth().0 < GATHERED_MESSAGES {
+                tokio::task::yield_now().await;
+            }
             let uncertain = self.connection.is_uncertain();
             let room = self.connection.signals.fences.room(uncertain).await;
             self.connection.sending.store(true, Ordering::Release);
