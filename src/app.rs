@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::admin::{self, Admin};
 use crate::config::{Config, Sources};
 use crate::lifecycle::{Ending, Lifecycle, Signal, Signals, Timing};
-use crate::router::{Built, RouteConflict, Routes};
+use crate::router::{Answering, Built, RouteConflict, Routes};
 use crate::server::{self, BindError, Limits, Listener, Slots};
 use parts::Parts;
 use reload::FileWatch;
@@ -99,6 +99,14 @@ impl App {
 pub fn openapi(config: Config) -> Result<serde_json::Value, StartError> {
     let built: Built = Parts::new(config)?.build_routes()?;
     Ok(built.openapi().clone())
+}
+
+impl server::Serve for Routes {
+    type Answer = Answering;
+
+    fn answer(&self, request: http::Request<hyper::body::Incoming>) -> Self::Answer {
+        self.answer(request)
+    }
 }
 
 struct Running {

@@ -48,7 +48,6 @@ use axum::response::Response;
 use http::Method;
 use hyper::body::Incoming;
 use serde_json::Value;
-use tower::Service;
 
 pub use route::{Kind, Route};
 pub use stacks::Shared;
@@ -180,21 +179,15 @@ impl Routes {
     }
 }
 
-impl Service<http::Request<Incoming>> for Routes {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
+impl Routes {
+    /// The answer of the routes in force.
+    #[must_use]
+    pub fn answer(&self, request: http::Request<Incoming>) -> Answering {
         Answering(self.current.load().answer(Box::new(request.map(Body::new))))
     }
 }
 
-/// An answer as a service gives it.
+/// An answer as a server takes it.
 pub struct Answering(Answer);
 
 impl fmt::Debug for Answering {

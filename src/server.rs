@@ -26,7 +26,6 @@ use http::Request;
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tower::Service;
 
 pub use files::raise_open_files;
 pub use listen::{BindError, Listener, bind};
@@ -39,23 +38,23 @@ use crate::telemetry::metrics::{Gauge, GaugeGuard, Rejections};
 use io::Socket;
 use slots::Slot;
 
-/// What a listener serves.
-pub trait Serve:
-    Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
+/// What a listener serves. Not a [`tower::Service`], which is called by `&mut` and so cloned for every
+/// request.
+pub trait Serve: Clone + Send + Sync + 'static {
+    /// An answer on its way.
+    type Answer: Future<Output = Result<Response, Infallible>> + Send + 'static;
+
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> Self::Answer;
 }
 
-impl<S> Serve for S where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
+/// Few ask, so it may be cloned for each.
+impl Serve for axum::Router {
+    type Answer = axum::routing::future::RouteFuture<Infallible>;
+
+    fn answer(&self, request: Request<Incoming>) -> Self::Answer {
+        tower::Service::call(&mut self.clone(), request)
+    }
 }
 
 /// What a server may take. The shared ones may be changed while it serves.

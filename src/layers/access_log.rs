@@ -107,7 +107,7 @@ struct Answered {
 /// What a log line needs of the request.
 struct Line {
     id: Option<RequestId>,
-    peer: Option<Peer>,
+    peer: Option<Arc<Peer>>,
     traceparent: Option<HeaderValue>,
 }
 
@@ -174,7 +174,7 @@ impl Drop for Flight {
 }
 
 fn write(named: &Named, line: &Line, answered: &Answered, started: Instant) {
-    let (peer, trace) = (line.peer.as_ref(), line.trace_ids());
+    let (peer, trace) = (line.peer.as_deref(), line.trace_ids());
     tracing::info!(
         target: ACCESS,
         trace_id = trace.map(|(trace, _)| trace),

@@ -3,6 +3,8 @@
 //! One extension for all of it: each of their own would cost a request two allocations, and a lookup
 //! for everybody who asks.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use http::Extensions;
 
@@ -15,7 +17,7 @@ use super::request_id::RequestId;
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     /// Where the request came from; none where no listener is.
-    pub peer: Option<Peer>,
+    pub peer: Option<Arc<Peer>>,
     /// What it is called.
     pub id: Option<RequestId>,
     /// What its path captured.

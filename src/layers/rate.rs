@@ -115,7 +115,7 @@ impl RateLimit {
     pub fn key_of(&self, request: &Request) -> Key {
         let key: Cow<'_, [u8]> = match &self.key {
             RateKey::Route => return Key(SHARED),
-            RateKey::ClientIp => match Context::of(request).peer.as_ref().and_then(Peer::ip) {
+            RateKey::ClientIp => match Context::of(request).peer.as_deref().and_then(Peer::ip) {
                 Some(IpAddr::V4(ip)) => Cow::Owned(ip.octets().to_vec()),
                 // Whoever has one IPv6 address has a /64 of them.
                 Some(IpAddr::V6(ip)) => Cow::Owned(ip.octets()[..8].to_vec()),
@@ -222,7 +222,7 @@ mod tests {
             local: Arc::new(Local::Tcp("127.0.0.1:1".parse().unwrap())),
             remote: Some(std::net::SocketAddr::new(ip.parse().unwrap(), 5)),
         };
-        Context::of_mut(&mut request).peer = Some(peer);
+        Context::of_mut(&mut request).peer = Some(Arc::new(peer));
         request
     }
 

@@ -84,12 +84,11 @@ pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
     peer: Peer,
     kept: K,
 ) {
-    let pace = Arc::new(Pace::new(**shared.timers.load()));
+    let pace = Arc::new(Pace::new(**shared.timers.load(), shared.drain.clone()));
     let service = Connected {
         service: shared.service.clone(),
-        peer,
+        peer: Arc::new(peer),
         pace: Arc::clone(&pace),
-        drain: shared.drain.clone(),
     };
     let mut stream = Stream::new(socket, Arc::clone(&pace), kept);
     let mut clock = pin!(Clock::new(&pace, &shared.drain, &shared.rejections));
@@ -262,15 +261,16 @@ impl<'a> Clock<'a> {
 /// The service of one connection: counts the request, and says where it came from.
 struct Connected<S> {
     service: S,
-    peer: Peer,
+    /// Of the connection, like the pace: what all connections share would pass between the cores with
+    /// every request.
+    peer: Arc<Peer>,
     pace: Arc<Pace>,
-    drain: Drain,
 }
 
 impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
     type Response = http::Response<Counted>;
     type Error = Infallible;
-    type Future = Answer<S::Future>;
+    type Future = Answer<S::Answer>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let busy = Busy::new(&self.pace);
@@ -281,17 +281,17 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
             request.extensions_mut().insert(received);
         }
         request.extensions_mut().insert(context::Context {
-            peer: Some(self.peer.clone()),
+            peer: Some(Arc::clone(&self.peer)),
             // A request of HTTP/2 has a task of its own.
             is_polled_at_the_end: http1,
             ..context::Context::default()
         });
         let has_body = !request.body().is_end_stream();
         Answer {
-            inner: self.service.clone().call(request),
+            inner: self.service.answer(request),
             busy: Some(busy),
             has_body,
-            leaving: http1.then(|| self.drain.clone()),
+            http1,
         }
     }
 }
@@ -302,7 +302,7 @@ pin_project! {
         inner: F,
         busy: Option<Busy>,
         has_body: bool,
-        leaving: Option<Drain>,
+        http1: bool,
     }
 }
 
@@ -312,17 +312,16 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.inner.poll(cx));
-        // Clients move to another replica between two requests, not in the middle of one.
-        if this.leaving.as_ref().is_some_and(Drain::is_leaving) && !is_upgrade(&response) {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
         let busy = this.busy.take();
-        if *this.has_body
-            && response.status().as_u16() >= 400
-            && let Some(busy) = &busy
-        {
-            busy.0.refuse();
+        if let Some(Busy(pace)) = &busy {
+            // Clients move to another replica between two requests, not in the middle of one.
+            if *this.http1 && pace.is_leaving() && !is_upgrade(&response) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            if *this.has_body && response.status().as_u16() >= 400 {
+                pace.refuse();
+            }
         }
         Poll::Ready(Ok(response.map(|body| Counted { body, _busy: busy })))
     }

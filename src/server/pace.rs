@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::lifecycle::Drain;
+
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const CLOSING: Duration = Duration::from_secs(1);
 const NEVER: u64 = u64::MAX;
@@ -45,6 +47,7 @@ pub(super) enum Protocol {
 #[derive(Debug)]
 pub(super) struct Pace {
     timers: Timers,
+    drain: Drain,
     start: Instant,
     /// When the present silence ends the connection, in milliseconds after `start`.
     quiet_until: AtomicU64,
@@ -60,9 +63,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(timers: Timers) -> Self {
+    pub(super) fn new(timers: Timers, drain: Drain) -> Self {
         Self {
             timers,
+            drain,
             start: Instant::now(),
             quiet_until: AtomicU64::new(millis(timers.header_timeout)),
             stalled_until: AtomicU64::new(NEVER),
@@ -74,6 +78,11 @@ impl Pace {
             received: AtomicU64::new(0),
             closing: AtomicBool::new(false),
         }
+    }
+
+    /// Whether clients should look for another replica.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.drain.is_leaving()
     }
 
     /// Bytes came in.
@@ -231,6 +240,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::Lifecycle;
 
     const TIMERS: Timers = Timers {
         header_timeout: Duration::from_secs(10),
@@ -245,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_connection_has_the_header_timeout_and_dribbling_does_not_extend_it() {
-        let pace = Pace::new(TIMERS);
+        let pace = Pace::new(TIMERS, Lifecycle::new().drain());
         assert_eq!(left(&pace), Some(10));
         for byte in b"PRI * " {
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -256,7 +266,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_has_the_idle_timeout_and_its_next_head_the_header_timeout() {
-        let pace = Pace::new(TIMERS);
+        let pace = Pace::new(TIMERS, Lifecycle::new().drain());
         pace.read(b"GET / HTTP/1.1\r\n\r\n");
         pace.begin();
         assert_eq!(left(&pace), None);
@@ -272,7 +282,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn http2_is_idle_after_its_preface_whatever_frames_come() {
-        let pace = Pace::new(TIMERS);
+        let pace = Pace::new(TIMERS, Lifecycle::new().drain());
         pace.read(&PREFACE[..10]);
         pace.read(&PREFACE[10..]);
         assert!(pace.is_http2());
@@ -290,7 +300,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_without_progress_ends_even_a_busy_connection() {
-        let pace = Pace::new(TIMERS);
+        let pace = Pace::new(TIMERS, Lifecycle::new().drain());
         pace.begin();
         pace.stalled();
         tokio::time::advance(Duration::from_secs(20)).await;
@@ -302,7 +312,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_shutdown_hurries_only_the_idle() {
-        let pace = Pace::new(TIMERS);
+        let pace = Pace::new(TIMERS, Lifecycle::new().drain());
         pace.begin();
         pace.hurry(Duration::from_secs(1));
         assert_eq!(left(&pace), None);

@@ -36,17 +36,17 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 struct House {
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
-    peer: Peer,
+    peer: Arc<Peer>,
 }
 
 pub(super) async fn measure(report: &mut Report, rounds: u64) {
     let house = House {
         metrics: Arc::new(Metrics::new()),
         lifecycle: Lifecycle::new(),
-        peer: Peer {
+        peer: Arc::new(Peer {
             local: Arc::new(Local::Tcp("127.0.0.1:4280".parse().unwrap())),
             remote: Some("127.0.0.1:50000".parse().unwrap()),
-        },
+        }),
     };
     for _ in 0..rounds {
         house.round(report).await;
