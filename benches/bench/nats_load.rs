@@ -96,12 +96,14 @@ pub(crate) fn publish_at(
         let client = async_nats::connect(nats).await.unwrap();
         let payload = Bytes::from(vec![b'x'; 128]);
         let start = Instant::now();
-        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        // Several a tick, or ticks far enough apart.
+        let ticks_hz = rate_hz.map_or(200, |hz| hz.min(200));
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / ticks_hz as u32);
         while start.elapsed() < span {
             if rate_hz.is_some() {
                 ticks.tick().await;
             }
-            for _ in 0..rate_hz.map_or(64, |hz| hz / 200) {
+            for _ in 0..rate_hz.map_or(64, |hz| hz / ticks_hz) {
                 client.publish(subject, payload.clone()).await.unwrap();
                 counted.fetch_add(1, Ordering::Relaxed);
             }
