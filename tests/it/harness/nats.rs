@@ -237,6 +237,21 @@ impl Nats {
         cids
     }
 
+    /// Whether natsway holds no connection to it. A server that nobody holds a connection to leaves at
+    /// once, so it may not even answer any more.
+    pub(crate) async fn is_left(&self) -> bool {
+        let url = format!("http://127.0.0.1:{}/connz?auth=1&limit=4096", self.http);
+        let Ok(response) = reqwest::get(url).await else {
+            return true;
+        };
+        let Ok(page) = response.json::<Value>().await else {
+            return true;
+        };
+        let connections = page["connections"].as_array().cloned().unwrap_or_default();
+        let mut names = connections.iter().filter_map(|c| c["name"].as_str());
+        !names.any(|name| name.starts_with("natsway"))
+    }
+
     /// The number of subscriptions whose subject is `subject`, over all clients.
     pub(crate) async fn subscriptions(&self, subject: &str) -> usize {
         let connections = self.connections().await;

@@ -43,7 +43,7 @@ async fn a_node_that_leaves_costs_no_request() {
     let node = &cluster.nodes[leaving];
     node.lame_duck();
     eventually(SOON, "natsway has left the node", async || {
-        node.bridge_cids().await.is_empty()
+        node.is_left().await
     })
     .await;
     load.flows(200, SOON).await;
