@@ -79,7 +79,7 @@ pub async fn bind(
         match bind_one(address, keep_alive * 2).await {
             Ok(bound) => listeners.extend(bound),
             Err(BindError::System(address, error)) if optional => {
-                tracing::debug!(address, %error, "no IPv6 here");
+                tracing::info!(address, %error, "this machine has no IPv6; natsway listens without it");
             }
             Err(error) => return Err(error),
         }

@@ -40,6 +40,18 @@ async fn check_says_that_all_is_well() {
 }
 
 #[tokio::test]
+async fn check_names_both_routes_that_take_the_same_requests() {
+    let yaml = "routes:\n\
+        - { name: first, match: { path: /stock }, publish: { subject: stock } }\n\
+        - { name: second, match: { path: /stock }, publish: { subject: other } }";
+    let (status, said) = run(&["check"], yaml).await;
+    assert_eq!(status.code(), Some(2), "{said}");
+    for part in ["routes[1].match.path", "route `first`", "route `second`"] {
+        assert!(said.contains(part), "{part} is missing:\n{said}");
+    }
+}
+
+#[tokio::test]
 async fn check_names_everything_that_is_wrong_and_where() {
     let yaml =
         "colour: blue\nshutdown: { grace: long }\nroutes:\n  - { name: a, match: { path: /v1/x } }";

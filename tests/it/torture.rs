@@ -69,3 +69,28 @@ async fn no_subject_reaches_nats_that_is_not_one() {
     assert_eq!(nats.bridge_cids().await, cids, "no connection was lost");
     assert_eq!(nats.stream_state("S").await["messages"], 0);
 }
+
+#[tokio::test]
+async fn no_pattern_is_subscribed_that_is_not_one() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let cids = nats.bridge_cids().await;
+    let before = nats.monitor("/varz").await["subscriptions"].clone();
+    for (subject, status, code) in SUBJECTS.iter().copied() {
+        let (status, code) = match subject {
+            // These are patterns, though not subjects.
+            "a.*.b" | "a.%3E" => continue,
+            "*" | "%2A" | "%3E" => (403, "subject-not-allowed"),
+            "foo.*bar" => (400, "invalid-subject"),
+            _ => (status, code),
+        };
+        let path = format!("/v1/subscribe/{subject}");
+        for form in ["text/event-stream", "application/x-ndjson"] {
+            let answer = bridge.get(&path).header("accept", form).send().await;
+            answer.expect_problem(status, code);
+        }
+    }
+    let after = nats.monitor("/varz").await["subscriptions"].clone();
+    assert_eq!(before, after, "nothing was subscribed");
+    assert_eq!(nats.bridge_cids().await, cids, "no connection was lost");
+}

@@ -59,16 +59,17 @@ fn check_pair(earlier: &Route, route: &Route, findings: &mut Findings) {
     if ours.as_str().is_empty() || theirs.as_str().is_empty() {
         return;
     }
-    let other = format!("route `{}` ({})", earlier.name, theirs);
+    let own = format!("route `{}` ({ours})", route.name);
+    let other = format!("route `{}` ({theirs})", earlier.name);
     let what = match ours.conflict(theirs) {
         Some(Conflict::Same) if route.matches.method == earlier.matches.method => {
-            format!("`{ours}` takes the same requests as {other}")
+            format!("{own} takes the same requests as {other}")
         }
         Some(Conflict::Crossing) if route.matches.method == earlier.matches.method => {
-            format!("`{ours}` and {other} both take some requests, and neither is more specific")
+            format!("{own} and {other} both take some requests, and neither is more specific")
         }
         // One path, one entry in the router, whatever the method.
-        _ if ours.renames(theirs) => format!("`{ours}` must name its captures as {other} does"),
+        _ if ours.renames(theirs) => format!("{own} must name its captures as {other} does"),
         _ => return,
     };
     findings.under("match", |findings| findings.wrong_at("path", what));

@@ -1,5 +1,6 @@
 //! JetStream by its API subjects, so that tests do not share a client library's view with natsway.
 
+use async_nats::RequestError;
 use serde_json::{Value, json};
 
 use super::Nats;
@@ -8,13 +9,16 @@ use crate::harness::eventually::{SOON, eventually_some};
 impl Nats {
     /// Calls `$JS.API.<verb>` and returns its answer, error or not.
     pub(crate) async fn js(&self, verb: &str, body: &Value) -> Value {
+        let answer = self.try_js(verb, body).await;
+        answer.unwrap_or_else(|error| panic!("$JS.API.{verb}: {error}"))
+    }
+
+    async fn try_js(&self, verb: &str, body: &Value) -> Result<Value, RequestError> {
         let client = self.client().await;
         let payload = serde_json::to_vec(body).expect("JSON");
-        let reply = client
-            .request(format!("$JS.API.{verb}"), payload.into())
-            .await
-            .unwrap_or_else(|error| panic!("$JS.API.{verb}: {error}"));
-        serde_json::from_slice(&reply.payload).expect("the JetStream API speaks JSON")
+        let reply = client.request(format!("$JS.API.{verb}"), payload.into());
+        let payload = reply.await?.payload;
+        Ok(serde_json::from_slice(&payload).expect("the JetStream API speaks JSON"))
     }
 
     /// Creates a stream in a file store; `more` adds to or replaces members of its configuration.
@@ -24,8 +28,9 @@ impl Nats {
             config.extend(more);
         }
         let answer = eventually_some(SOON, "the stream is created", async || {
-            let answer = self.js(&format!("STREAM.CREATE.{name}"), &config).await;
-            // 10008: no leader yet, as in a cluster that has just started.
+            // In a cluster that has just started a request may find nobody, or (10008) no leader.
+            let verb = format!("STREAM.CREATE.{name}");
+            let answer = self.try_js(&verb, &config).await.ok()?;
             (answer["error"]["err_code"] != 10008).then_some(answer)
         })
         .await;
