@@ -115,8 +115,11 @@ async fn whoever_waits_for_messages_is_told_at_once() {
             (client.post(path).send().await, Instant::now())
         });
         let mut replay = bridge.ndjson("/v1/streams/S/subscribe?from=new").await;
-        eventually(SOON, "the fetch waits at the server", async || {
-            nats.consumer_info("S", "c").await["num_waiting"] == 1
+        eventually(SOON, "both wait at the server", async || {
+            let page = nats.js("CONSUMER.LIST.S", &json!({})).await;
+            let consumers = page["consumers"].as_array().cloned().unwrap_or_default();
+            let waits = |consumer: &Value| consumer["num_waiting"] == 1;
+            consumers.len() == 2 && consumers.iter().all(waits)
         })
         .await;
         nats.js(delete, &json!({})).await;

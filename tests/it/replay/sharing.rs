@@ -173,7 +173,8 @@ async fn a_crowd_that_comes_back_at_once_gets_what_it_missed() {
             read.expect("it reads what it missed");
         }
     }
-    assert!(most <= 5, "{most} consumers: four and the feed's");
+    // Four and the feed's, and as many whose deletion the server has not come to yet.
+    assert!(most <= 9, "{most} consumers");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
