@@ -2,7 +2,7 @@
 
 use std::{env, process::ExitCode};
 
-/// A request allocates some twenty times; glibc takes a third of natsway's own time for that.
+/// A publish allocates some twenty times; glibc took a quarter of natsway's own time for that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
