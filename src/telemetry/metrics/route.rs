@@ -1,0 +1,118 @@
+//! What is counted of one route. Its handles are made with the route, or when they are first needed, so
+//! that a request looks nothing up.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus_client::metrics::family::Family;
+
+use super::{CLASSES, Counter, Durations, Gauge, Histogram, Labels, Metrics};
+
+impl Metrics {
+    /// The handles of one route.
+    #[must_use]
+    pub fn route(&self, name: &str, method: &str) -> RouteMetrics {
+        let route: Arc<str> = name.into();
+        let own = Labels([("route", Arc::clone(&route))]);
+        RouteMetrics {
+            durations: DurationHandles {
+                family: self.durations.clone(),
+                route: Arc::clone(&route),
+                method: method.into(),
+                classes: [const { OnceLock::new() }; 5],
+            },
+            in_flight: self.in_flight.get_or_create_owned(&own),
+            waiting: self.waiting.get_or_create_owned(&own),
+            streams: self.streams.get_or_create_owned(&own),
+            breaker: self.breaker.get_or_create_owned(&own),
+            problems: ProblemCounters {
+                family: self.problems.clone(),
+                route,
+                counters: std::iter::repeat_with(OnceLock::new).take(SLOTS).collect(),
+            },
+        }
+    }
+}
+
+/// More than there are pairs of a code and a source.
+const SLOTS: usize = 256;
+
+/// The handles of one route.
+pub struct RouteMetrics {
+    durations: DurationHandles,
+    /// Requests whose answer has not begun.
+    pub in_flight: Gauge,
+    /// Requests that wait for a place.
+    pub waiting: Gauge,
+    /// Open streams.
+    pub streams: Gauge,
+    /// 1 while the breaker is open.
+    pub breaker: Gauge,
+    problems: ProblemCounters,
+}
+
+impl fmt::Debug for RouteMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteMetrics").finish_non_exhaustive()
+    }
+}
+
+impl RouteMetrics {
+    /// Counts an answer, and of a traced request remembers the trace.
+    pub fn answered(&self, status: u16, took: Duration, trace: Option<Arc<str>>) {
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        let exemplar = trace.map(|trace| Labels([("trace_id", trace)]));
+        let seconds = took.as_secs_f64();
+        self.durations.of(class).observe(seconds, exemplar, None);
+    }
+
+    /// Counts a problem. `code` and `source` are the words in its body, `slot` a number that stands
+    /// for the pair, below 256.
+    pub fn problem(&self, slot: usize, code: &'static str, source: &'static str) {
+        self.problems.inc(slot, code, source);
+    }
+}
+
+/// A histogram a class of status, made when the first such answer is given: most routes have two.
+struct DurationHandles {
+    family: Durations<3>,
+    route: Arc<str>,
+    method: Arc<str>,
+    classes: [OnceLock<Histogram>; 5],
+}
+
+impl DurationHandles {
+    fn of(&self, class: usize) -> &Histogram {
+        self.classes[class].get_or_init(|| {
+            self.family.get_or_create_owned(&Labels([
+                ("route", Arc::clone(&self.route)),
+                ("method", Arc::clone(&self.method)),
+                ("status", CLASSES[class].into()),
+            ]))
+        })
+    }
+}
+
+/// A counter a pair of code and source, made when the first such problem is answered, so that a scrape
+/// shows what happened and not all that could.
+struct ProblemCounters {
+    family: Family<Labels<3>, Counter>,
+    route: Arc<str>,
+    counters: Box<[OnceLock<Counter>]>,
+}
+
+impl ProblemCounters {
+    fn inc(&self, slot: usize, code: &'static str, source: &'static str) {
+        let make = || {
+            self.family.get_or_create_owned(&Labels([
+                ("route", Arc::clone(&self.route)),
+                ("code", code.into()),
+                ("source", source.into()),
+            ]))
+        };
+        if let Some(counter) = self.counters.get(slot) {
+            counter.get_or_init(make).inc();
+        }
+    }
+}
