@@ -106,7 +106,7 @@ impl ReplyTable {
         let Some(slot) = slots.by_token.get(&token) else {
             return;
         };
-        if message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty() {
+        if says_no_responders(&message) {
             slot.ticket.settle(Verdict::NoResponders);
             return;
         }
@@ -154,6 +154,13 @@ impl ReplyTable {
     pub(super) fn len(&self) -> usize {
         self.slots.lock().by_token.len()
     }
+}
+
+/// Whether the server says that nobody listens. A message can be stored with the same status, and then
+/// comes with a subject for its ack.
+fn says_no_responders(message: &Inbound) -> bool {
+    let is_bare = message.payload.is_empty() && message.reply.is_none();
+    is_bare && message.status == Some(StatusCode::NO_RESPONDERS)
 }
 
 /// The right to a reply. Dropping it forgets the request.
@@ -242,6 +249,17 @@ mod tests {
         let slot = table.expect(None, &ticket, None);
         table.deliver(message(slot.subject(), Some(StatusCode::NO_RESPONDERS), ""));
         assert_eq!(outcome(&ticket).await, Err(Failure::NoResponders));
+    }
+
+    #[tokio::test]
+    async fn a_stored_message_with_that_status_is_a_message() {
+        let table = ReplyTable::new("_I.x".into());
+        let ticket = Ticket::new();
+        let slot = table.expect(None, &ticket, None);
+        let mut stored = message(slot.subject(), Some(StatusCode::NO_RESPONDERS), "");
+        stored.reply = Some(Subject::from_static("$JS.ACK.S.c.1.1.1.1.0"));
+        table.deliver(stored);
+        assert_eq!(outcome(&ticket).await, Ok(()));
     }
 
     #[test]

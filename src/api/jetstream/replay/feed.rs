@@ -35,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often the stream is looked at while nothing is fetched.
 const LOOKING: Duration = Duration::from_secs(1);
+/// After so many times without even a heartbeat, the consumer is given up, though its stream is there.
+const SILENCES: usize = 3;
 /// How many messages are taken before readers are woken.
 const CHUNK: usize = 128;
 
@@ -45,7 +47,7 @@ const ORDER: Order = Order {
     batch: 1024,
     max_bytes: Some(BYTES / 4),
     expires: Duration::from_secs(30),
-    heartbeat: Duration::from_secs(5),
+    heartbeat: Duration::from_secs(1),
 };
 const ONE: Order = Order {
     batch: 1,
@@ -363,7 +365,7 @@ impl Pump<'_> {
     /// Passes on what comes of one pull; returns what ended it.
     async fn receive(&mut self, pull: &mut Pull) -> Event {
         loop {
-            let event = pull.next().await;
+            let event = self.hear(pull).await;
             let mut end = self.read(event).await;
             while end.is_none() && self.slots.len() < CHUNK {
                 let Some(event) = pull.try_next() else { break };
@@ -377,6 +379,17 @@ impl Pump<'_> {
                 return end;
             }
         }
+    }
+
+    /// What happens next. In a long silence the stream is looked at, for it may be gone.
+    async fn hear(&self, pull: &mut Pull) -> Event {
+        for _ in 0..SILENCES {
+            match pull.next().await {
+                Event::Silence if self.look().await.is_some() => {}
+                event => return event,
+            }
+        }
+        Event::Broken
     }
 
     /// Takes in what came; returns what ends the pull.

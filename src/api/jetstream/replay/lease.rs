@@ -188,7 +188,7 @@ impl Lease {
                 looked_at,
                 consumer_seq,
             } if consumer_seq == self.consumer.delivered => Found::Nothing(looked_at),
-            Event::Heartbeat { .. } | Event::Broken => Found::Broken,
+            Event::Heartbeat { .. } | Event::Silence | Event::Broken => Found::Broken,
             Event::Ended => self.ended(if self.reserved { ORDER } else { ONE }),
             Event::TooLarge => self.ended(ONE),
         }

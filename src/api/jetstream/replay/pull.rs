@@ -17,8 +17,9 @@ use crate::nats::{Call, Failure, Inbound, Outbound, Replies};
 
 /// How long sending may take.
 const SENDING: Duration = Duration::from_secs(5);
-/// More silence than this beside the missing heartbeats means that nobody answers any more.
-const GRACE: Duration = Duration::from_secs(5);
+/// After so much silence somebody should ask what became of the stream: a server that deletes it does
+/// not always tell those who wait.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub(super) enum Event {
     Ended,
     /// It has ended because the next message alone is larger than the bytes asked for.
     TooLarge,
+    /// Not even a heartbeat has come for two seconds.
+    Silence,
     /// The consumer is gone, or cannot be heard.
     Broken,
 }
@@ -52,7 +55,6 @@ pub(super) struct Pull {
     replies: Replies,
     left: usize,
     is_untouched: bool,
-    patience: Duration,
 }
 
 impl Pull {
@@ -78,7 +80,6 @@ impl Pull {
             replies,
             left: order.batch,
             is_untouched: true,
-            patience: order.heartbeat * 2 + GRACE,
         })
     }
 
@@ -87,8 +88,9 @@ impl Pull {
         if self.left == 0 {
             return Event::Ended;
         }
-        match self.replies.next(Instant::now() + self.patience).await {
+        match self.replies.next(Instant::now() + SILENCE).await {
             Ok(message) => self.read(message),
+            Err(Failure::Timeout) => Event::Silence,
             Err(_) => Event::Broken,
         }
     }
