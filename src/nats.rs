@@ -30,6 +30,7 @@ mod upkeep;
 
 pub use connection::Connection;
 pub use failure::Failure;
+use failure::Refused;
 pub use hub::{Budget, Buffer, Delivery, Event, FORMS, GapReason, Hub, HubStats, Reader, Stored};
 pub use link::{Call, Confirm, Link, LinkState};
 pub use message::{Inbound, Outbound, header_block_bytes};

@@ -16,6 +16,7 @@ use super::Failure;
 use super::credentials::Credentials;
 use super::events::Signals;
 use super::permissions::{Permissions, USER_INFO};
+use super::queue::SendQueue;
 use super::refusals::Refusal;
 use super::replies::ReplyTable;
 use super::settings::Settings;
@@ -80,6 +81,7 @@ pub(super) async fn open(
 ) -> Result<Opened, ConnectError> {
     let inbox_root = format!("{}.{}", settings.inbox_prefix, random_token());
     let signals = Signals::new(
+        SendQueue::new(settings.queue),
         ReplyTable::new(format!("{inbox_root}.r")),
         Arc::clone(stats),
     );

@@ -14,10 +14,10 @@ use super::connect::{InboxRights, Opened};
 use super::events::{Signals, Watched};
 use super::pending::{Pending, PendingReply, Replies, RunConfirm, Source};
 use super::permissions::Permissions;
-use super::queue::{Entry, Load, QueueLimits, SendQueue, Settle};
+use super::queue::{Entry, Load, SendQueue, Settle};
 use super::refusals::Refusal;
 use super::ticket::Ticket;
-use super::{Failure, Outbound};
+use super::{Failure, Outbound, Refused};
 
 /// How many subscriptions may wait for the server's opinion at once: two events for each, and those of
 /// the fences, fit the channel.
@@ -31,7 +31,7 @@ pub struct Connection {
     pub(super) epoch: u64,
     pub(super) client: Client,
     pub(super) signals: Arc<Signals>,
-    pub(super) queue: SendQueue,
+    pub(super) queue: Arc<SendQueue>,
     pub(super) rights: InboxRights,
     pub(super) marker_subject: Subject,
     pub(super) inbox_root: String,
@@ -58,13 +58,13 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(opened: Opened, epoch: u64, limits: QueueLimits) -> (Arc<Self>, Subscriber) {
+    pub(super) fn new(opened: Opened, epoch: u64) -> (Arc<Self>, Subscriber) {
         let info = opened.client.server_info();
         let connection = Self {
             epoch,
             client: opened.client,
+            queue: Arc::clone(&opened.signals.queue),
             signals: opened.signals,
-            queue: SendQueue::new(limits),
             rights: opened.rights,
             marker_subject: opened.marker_subject,
             inbox_root: opened.inbox_root,
@@ -113,11 +113,6 @@ impl Connection {
     /// Ends it, for all who use it.
     pub(super) fn close(&self) {
         self.signals.close();
-        let unconfirmed = self.queue.close() as u64;
-        self.signals
-            .stats
-            .lost_unconfirmed
-            .fetch_add(unconfirmed, Ordering::Relaxed);
     }
 
     /// Refuses what the server would refuse, before it costs a round trip or the connection.
@@ -136,7 +131,7 @@ impl Connection {
     }
 
     /// Takes a message that nobody waits for.
-    pub(super) fn accept(&self, message: Outbound) -> Result<(), Failure> {
+    pub(super) fn accept(&self, message: Outbound) -> Result<(), Refused> {
         self.check(&message)?;
         self.queue.push(Entry {
             load: Load::One(message),
@@ -147,9 +142,9 @@ impl Connection {
     }
 
     /// Queues a message whose outcome is known when the server has read it.
-    pub(super) fn confirm(&self, message: Outbound) -> Result<Pending, Failure> {
+    pub(super) fn confirm(&self, message: Outbound) -> Result<Pending, Refused> {
         if !self.rights.can_fence() {
-            return Err(Failure::ConfirmUnavailable);
+            return Err(Failure::ConfirmUnavailable.into());
         }
         self.check(&message)?;
         let ticket = Ticket::new();
@@ -204,6 +199,11 @@ impl Connection {
     /// # Errors
     /// Nothing was sent: what [`Self::check`] says, no right to read the inbox, or a full queue.
     pub fn begin_request(&self, message: Outbound) -> Result<PendingReply, Failure> {
+        self.ask(message).map_err(Failure::from)
+    }
+
+    /// The same, with the message handed back where it may be sent over another connection.
+    pub(super) fn ask(&self, message: Outbound) -> Result<PendingReply, Refused> {
         self.check_reply(&message)?;
         let ticket = Ticket::new();
         let slot = self
@@ -257,7 +257,7 @@ impl Connection {
         self: &Arc<Self>,
         message: Outbound,
         capacity: usize,
-    ) -> Result<Replies, Failure> {
+    ) -> Result<Replies, Refused> {
         self.check_reply(&message)?;
         let replies = self.expect_many(Some(message.subject.clone()), capacity);
         self.send_with_reply(message, replies.subject(), &replies.ticket)?;
@@ -307,7 +307,7 @@ impl Connection {
         message: Outbound,
         reply: Subject,
         ticket: &Arc<Ticket>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refused> {
         let ticket = Some(Arc::clone(ticket));
         self.queue.push(Entry {
             load: Load::One(message),

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::fence::Fences;
+use super::queue::SendQueue;
 use super::refusals::{Reading, Refusal, Refusals};
 use super::replies::ReplyTable;
 use super::stats::LinkStats;
@@ -27,6 +28,7 @@ pub(super) struct Signals {
     pub(super) closed: CancellationToken,
     /// The server is about to leave.
     pub(super) lame_duck: CancellationToken,
+    pub(super) queue: Arc<SendQueue>,
     pub(super) fences: Fences,
     pub(super) replies: Arc<ReplyTable>,
     pub(super) stats: Arc<LinkStats>,
@@ -97,10 +99,15 @@ impl Drop for Watched {
 }
 
 impl Signals {
-    pub(super) fn new(replies: Arc<ReplyTable>, stats: Arc<LinkStats>) -> Arc<Self> {
+    pub(super) fn new(
+        queue: SendQueue,
+        replies: Arc<ReplyTable>,
+        stats: Arc<LinkStats>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             closed: CancellationToken::new(),
             lame_duck: CancellationToken::new(),
+            queue: Arc::new(queue),
             fences: Fences::default(),
             replies,
             stats,
@@ -119,6 +126,11 @@ impl Signals {
     /// Ends the connection for everybody who uses it.
     pub(super) fn close(&self) {
         self.closed.cancel();
+        // First the queue: what it still holds goes back to its callers, who may send it elsewhere.
+        let unconfirmed = self.queue.close() as u64;
+        self.stats
+            .lost_unconfirmed
+            .fetch_add(unconfirmed, Ordering::Relaxed);
         self.fences.fail_all();
         self.replies.fail_all();
     }
@@ -258,6 +270,7 @@ fn kind_of(text: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nats::queue::QueueLimits;
 
     #[test]
     fn of_a_servers_error_only_its_kind_is_said() {
@@ -271,7 +284,11 @@ mod tests {
     }
 
     fn signals() -> Arc<Signals> {
-        Signals::new(ReplyTable::new("_I.x.r".into()), Arc::default())
+        let queue = SendQueue::new(QueueLimits {
+            messages: 1,
+            bytes: 1,
+        });
+        Signals::new(queue, ReplyTable::new("_I.x.r".into()), Arc::default())
     }
 
     fn says(signals: &Signals, text: &str) {

@@ -1,5 +1,7 @@
 //! What can go wrong between natsway and NATS, without any HTTP in it.
 
+use super::Outbound;
+
 /// Why a call over a link failed, and by that whether anything left natsway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -54,5 +56,37 @@ impl Failure {
                 | Self::NoResponders
                 | Self::PermissionDenied
         )
+    }
+}
+
+/// A failure, and the message itself where nothing was taken of it and another connection may take it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    pub(super) message: Option<Box<Outbound>>,
+}
+
+impl Refused {
+    /// The connection is gone.
+    pub(super) fn disconnected(message: Option<Outbound>) -> Self {
+        Self {
+            failure: Failure::Disconnected,
+            message: message.map(Box::new),
+        }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            message: None,
+        }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        refused.failure
     }
 }

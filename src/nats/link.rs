@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::Connection;
 use super::pending::{Pending, PendingReply, Replies};
 use super::stats::LinkStats;
-use super::{Failure, Inbound, Outbound};
+use super::{Failure, Inbound, Outbound, Refused};
 
 /// What a link is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,10 +180,31 @@ impl Link {
             // Boxed, so that who does not wait needs no room for it.
             return Box::pin(self.publish_waiting(message, confirm, call)).await;
         }
+        let refused = match self.publish_once(message, confirm, call.deadline).await {
+            Ok(()) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let again = self.elsewhere(refused)?;
+        let done = Box::pin(self.publish_once(again, confirm, call.deadline)).await;
+        done.map_err(Failure::from)
+    }
+
+    async fn publish_once(
+        &self,
+        message: Outbound,
+        confirm: Confirm,
+        deadline: Instant,
+    ) -> Result<(), Refused> {
         match self.begin_publish(message, confirm)? {
-            Some(pending) => pending.outcome(call.deadline).await,
+            Some(pending) => pending.outcome_or_back(deadline).await,
             None => Ok(()),
         }
+    }
+
+    /// What a connection handed back when it went, if another one is there already.
+    fn elsewhere(&self, refused: Refused) -> Result<Outbound, Failure> {
+        let message = refused.message.filter(|_| self.now().is_some());
+        message.map(|message| *message).ok_or(refused.failure)
     }
 
     async fn publish_waiting(
@@ -194,12 +215,10 @@ impl Link {
     ) -> Result<(), Failure> {
         loop {
             self.connection(call).await?;
-            let done = match self.begin_publish(message.clone(), confirm) {
-                Ok(Some(pending)) => pending.outcome(call.deadline).await,
-                Ok(None) => Ok(()),
-                Err(failure) => Err(failure),
-            };
-            match done {
+            let done = self
+                .publish_once(message.clone(), confirm, call.deadline)
+                .await;
+            match done.map_err(Failure::from) {
                 Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
             }
@@ -211,9 +230,11 @@ impl Link {
         &self,
         message: Outbound,
         confirm: Confirm,
-    ) -> Result<Option<Pending>, Failure> {
+    ) -> Result<Option<Pending>, Refused> {
         let connection = self.current.load();
-        let connection = connection.as_ref().ok_or(Failure::Disconnected)?;
+        let Some(connection) = connection.as_ref() else {
+            return Err(Refused::disconnected(Some(message)));
+        };
         match confirm {
             Confirm::Accepted => connection.accept(message).map(|()| None),
             Confirm::Server => connection.confirm(message).map(Some),
@@ -228,27 +249,36 @@ impl Link {
         if call.wait {
             return Box::pin(self.request_waiting(message, call)).await;
         }
-        self.begin_request(message)?.reply(call.deadline).await
+        let refused = match self.request_once(message, call.deadline).await {
+            Ok(reply) => return Ok(reply),
+            Err(refused) => refused,
+        };
+        let again = self.elsewhere(refused)?;
+        let done = Box::pin(self.request_once(again, call.deadline)).await;
+        done.map_err(Failure::from)
+    }
+
+    async fn request_once(&self, message: Outbound, deadline: Instant) -> Result<Inbound, Refused> {
+        self.begin_request(message)?.reply_or_back(deadline).await
     }
 
     async fn request_waiting(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
         loop {
             self.connection(call).await?;
-            let done = match self.begin_request(message.clone()) {
-                Ok(pending) => pending.reply(call.deadline).await,
-                Err(failure) => Err(failure),
-            };
-            match done {
+            let done = self.request_once(message.clone(), call.deadline).await;
+            match done.map_err(Failure::from) {
                 Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
             }
         }
     }
 
-    fn begin_request(&self, message: Outbound) -> Result<PendingReply, Failure> {
+    fn begin_request(&self, message: Outbound) -> Result<PendingReply, Refused> {
         let connection = self.current.load();
-        let connection = connection.as_ref().ok_or(Failure::Disconnected)?;
-        connection.begin_request(message)
+        match connection.as_ref() {
+            Some(connection) => connection.ask(message),
+            None => Err(Refused::disconnected(Some(message))),
+        }
     }
 
     /// Sends a request whose replies come one by one; at most `capacity` wait to be read.
@@ -263,11 +293,18 @@ impl Link {
     ) -> Result<Replies, Failure> {
         if !call.wait {
             let connection = self.connection(call).await?;
-            return connection.request_many(message, capacity);
+            let refused = match connection.request_many(message, capacity) {
+                Ok(replies) => return Ok(replies),
+                Err(refused) => refused,
+            };
+            let again = self.elsewhere(refused)?;
+            let connection = self.connection(call).await?;
+            return Ok(connection.request_many(again, capacity)?);
         }
         loop {
             let connection = self.connection(call).await?;
-            match connection.request_many(message.clone(), capacity) {
+            let done = connection.request_many(message.clone(), capacity);
+            match done.map_err(Failure::from) {
                 Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
             }

@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::queue::{Entry, Load, Settle};
 use super::replies::ReplySlot;
 use super::ticket::Ticket;
-use super::{Failure, Inbound, Outbound};
+use super::{Failure, Inbound, Outbound, Refused};
 
 /// What a run of messages waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +35,19 @@ impl Pending {
     /// # Errors
     /// What [`Failure`] says of all of them.
     pub async fn outcome(self, deadline: Instant) -> Result<(), Failure> {
-        self.ticket
-            .outcome_by(deadline)
-            .await
-            .map_err(|failure| match failure {
-                Failure::PayloadTooLarge { .. } => Failure::PayloadTooLarge { limit: self.limit },
-                other => other,
-            })
+        self.outcome_or_back(deadline).await.map_err(Failure::from)
+    }
+
+    /// The same, with a single message handed back that was not sent before the connection went.
+    pub(super) async fn outcome_or_back(self, deadline: Instant) -> Result<(), Refused> {
+        let outcome = self.ticket.outcome_by(deadline).await;
+        outcome.map_err(|failure| match failure {
+            Failure::Disconnected => Refused::disconnected(self.ticket.take_back()),
+            Failure::PayloadTooLarge { .. } => {
+                Failure::PayloadTooLarge { limit: self.limit }.into()
+            }
+            other => other.into(),
+        })
     }
 }
 
@@ -64,9 +70,14 @@ impl PendingReply {
     /// # Errors
     /// What [`Failure`] says.
     pub async fn reply(self, deadline: Instant) -> Result<Inbound, Failure> {
+        self.reply_or_back(deadline).await.map_err(Failure::from)
+    }
+
+    /// The same, with the request handed back if it was not sent before the connection went.
+    pub(super) async fn reply_or_back(self, deadline: Instant) -> Result<Inbound, Refused> {
         let ticket = Arc::clone(&self.pending.ticket);
-        self.pending.outcome(deadline).await?;
-        ticket.take_reply().ok_or(Failure::Lost)
+        self.pending.outcome_or_back(deadline).await?;
+        Ok(ticket.take_reply().ok_or(Failure::Lost)?)
     }
 }
 

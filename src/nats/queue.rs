@@ -6,8 +6,8 @@ use async_nats::Subject;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::ticket::{Ticket, Verdict};
-use super::{Failure, Outbound};
+use super::ticket::Ticket;
+use super::{Failure, Outbound, Refused};
 
 /// What an entry counts beside its bytes, so that empty messages are bounded in bytes, too.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
@@ -27,6 +27,14 @@ impl Load {
                 .iter()
                 .map(|m| m.wire_bytes() + ENTRY_OVERHEAD_BYTES)
                 .sum(),
+        }
+    }
+
+    /// The message, where it is a single one.
+    fn into_one(self) -> Option<Outbound> {
+        match self {
+            Self::One(message) => Some(message),
+            Self::Many(_) => None,
         }
     }
 
@@ -97,17 +105,19 @@ impl SendQueue {
     }
 
     /// Puts an entry at the end, or says at once why not. An entry alone always fits, so that a
-    /// message as large as the server allows can be sent whatever the limit.
-    pub(super) fn push(&self, entry: Entry) -> Result<(), Failure> {
+    /// message as large as the server allows can be sent whatever the limit. A closed queue hands a
+    /// single message back: another connection may take it.
+    pub(super) fn push(&self, entry: Entry) -> Result<(), Refused> {
         let (bytes, messages) = (entry.load.bytes(), entry.load.len());
         let mut state = self.state.lock();
         if state.closed {
-            return Err(Failure::Disconnected);
+            drop(state);
+            return Err(Refused::disconnected(entry.load.into_one()));
         }
         let full = state.messages + messages > self.limits.messages
             || state.bytes + bytes > self.limits.bytes;
         if full && !state.entries.is_empty() {
-            return Err(Failure::BufferFull);
+            return Err(Failure::BufferFull.into());
         }
         state.bytes += bytes;
         state.messages += messages;
@@ -146,8 +156,8 @@ impl SendQueue {
         state.messages -= messages;
     }
 
-    /// Refuses everything from now on; what waits was not sent. Returns how many messages that
-    /// nobody waits for go with it.
+    /// Refuses everything from now on; what waits was not sent, and its callers have it back. Returns
+    /// how many messages that nobody waits for go with it.
     pub(super) fn close(&self) -> usize {
         let entries = {
             let mut state = self.state.lock();
@@ -159,7 +169,7 @@ impl SendQueue {
         let mut unconfirmed = 0;
         for entry in entries {
             match entry.ticket {
-                Some(ticket) => ticket.settle(Verdict::Disconnected),
+                Some(ticket) => ticket.give_back(entry.load.into_one()),
                 None => unconfirmed += entry.load.len(),
             }
         }
@@ -197,21 +207,25 @@ mod tests {
         }
     }
 
+    fn push(queue: &SendQueue, bytes: usize) -> Result<(), Failure> {
+        queue.push(entry(bytes)).map_err(Failure::from)
+    }
+
     #[test]
     fn it_is_bounded_in_messages_and_in_bytes() {
         let queue = SendQueue::new(QueueLimits {
             messages: 2,
             bytes: 1 << 20,
         });
-        assert_eq!(queue.push(entry(1)), Ok(()));
-        assert_eq!(queue.push(entry(1)), Ok(()));
-        assert_eq!(queue.push(entry(1)), Err(Failure::BufferFull));
+        assert_eq!(push(&queue, 1), Ok(()));
+        assert_eq!(push(&queue, 1), Ok(()));
+        assert_eq!(push(&queue, 1), Err(Failure::BufferFull));
         let queue = SendQueue::new(QueueLimits {
             messages: 100,
             bytes: 1000,
         });
-        assert_eq!(queue.push(entry(2000)), Ok(()), "alone it fits");
-        assert_eq!(queue.push(entry(1)), Err(Failure::BufferFull));
+        assert_eq!(push(&queue, 2000), Ok(()), "alone it fits");
+        assert_eq!(push(&queue, 1), Err(Failure::BufferFull));
     }
 
     #[test]
@@ -255,6 +269,27 @@ mod tests {
         queue.push(waiting).unwrap();
         queue.close();
         assert!(!ticket.hand_over());
-        assert_eq!(queue.push(entry(1)), Err(Failure::Disconnected));
+        assert_eq!(push(&queue, 1), Err(Failure::Disconnected));
+    }
+
+    #[test]
+    fn a_closed_queue_hands_back_what_it_does_not_take_and_what_it_has_not_sent() {
+        let queue = SendQueue::new(QueueLimits {
+            messages: 4,
+            bytes: 1 << 20,
+        });
+        let (waiting, left) = (entry(1), entry(2));
+        let (ticket, gone) = (
+            waiting.ticket.clone().unwrap(),
+            left.ticket.clone().unwrap(),
+        );
+        queue.push(waiting).unwrap();
+        queue.push(left).unwrap();
+        assert!(gone.withdraw());
+        queue.close();
+        assert_eq!(ticket.take_back().unwrap().payload.len(), 1);
+        assert!(gone.take_back().is_none(), "its caller is gone");
+        let refused = queue.push(entry(3)).unwrap_err();
+        assert_eq!(refused.message.unwrap().payload.len(), 3);
     }
 }

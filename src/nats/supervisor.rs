@@ -182,7 +182,7 @@ impl Supervisor {
 
     fn enliven(&mut self, opened: connect::Opened) -> Live {
         self.epoch += 1;
-        let (connection, inbox) = Connection::new(opened, self.epoch, self.settings.queue);
+        let (connection, inbox) = Connection::new(opened, self.epoch);
         let mut tasks = JoinSet::new();
         tasks.spawn(sender::run(Arc::clone(&connection)));
         tasks.spawn(upkeep::read_inbox(Arc::clone(&connection), inbox));

@@ -13,7 +13,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Failure, Inbound};
+use super::{Failure, Inbound, Outbound};
 
 const QUEUED: u8 = 0;
 const HANDED: u8 = 1;
@@ -78,7 +78,15 @@ impl Verdict {
 pub(super) struct Ticket {
     state: AtomicU8,
     waker: AtomicWaker,
-    reply: Mutex<Option<Inbound>>,
+    carried: Mutex<Option<Carried>>,
+}
+
+/// What comes to the caller with the outcome.
+#[derive(Debug)]
+enum Carried {
+    Reply(Inbound),
+    /// The message itself, which was not sent.
+    Back(Outbound),
 }
 
 impl Ticket {
@@ -86,7 +94,7 @@ impl Ticket {
         Arc::new(Self {
             state: AtomicU8::new(QUEUED),
             waker: AtomicWaker::new(),
-            reply: Mutex::new(None),
+            carried: Mutex::new(None),
         })
     }
 
@@ -136,8 +144,16 @@ impl Ticket {
 
     /// Settles it with a reply.
     pub(super) fn reply(&self, message: Inbound) {
-        *self.reply.lock() = Some(message);
+        *self.carried.lock() = Some(Carried::Reply(message));
         self.settle(Verdict::Done);
+    }
+
+    /// Settles it as not sent, and returns the message to a caller who still waits.
+    pub(super) fn give_back(&self, message: Option<Outbound>) {
+        if self.state.load(Ordering::Acquire) == QUEUED {
+            *self.carried.lock() = message.map(Carried::Back);
+        }
+        self.settle(Verdict::Disconnected);
     }
 
     /// The outcome, once there is one.
@@ -162,7 +178,18 @@ impl Ticket {
 
     /// The reply that settled it.
     pub(super) fn take_reply(&self) -> Option<Inbound> {
-        self.reply.lock().take()
+        match self.carried.lock().take()? {
+            Carried::Reply(reply) => Some(reply),
+            Carried::Back(_) => None,
+        }
+    }
+
+    /// The message, where it was given back.
+    pub(super) fn take_back(&self) -> Option<Outbound> {
+        match self.carried.lock().take()? {
+            Carried::Back(message) => Some(message),
+            Carried::Reply(_) => None,
+        }
     }
 }
 

@@ -20,6 +20,8 @@ enum Weather {
     Stalled,
     /// Holds what NATS answers: everything arrives there, nothing comes back.
     RepliesStalled,
+    /// Holds what natsway sends: NATS still speaks, but reads nothing any more.
+    RequestsStalled,
     /// Resets every connection and every new one.
     Cut,
 }
@@ -114,6 +116,11 @@ impl Proxy {
         self.becomes(Weather::RepliesStalled);
     }
 
+    /// Bytes to NATS stop; what it sends still arrives.
+    pub(crate) fn stall_requests(&self) {
+        self.becomes(Weather::RequestsStalled);
+    }
+
     /// Fair weather again: what was held flows, new connections are taken.
     pub(crate) fn heal(&self) {
         self.becomes(Weather::Fair);
@@ -171,7 +178,7 @@ async fn carry(
     let (from_server, to_server) = server.into_split();
     let up = Pump {
         state: state.clone(),
-        stalled: |w| w == Weather::Stalled,
+        stalled: |w| matches!(w, Weather::Stalled | Weather::RequestsStalled),
         count: &counters.to_nats,
     };
     let down = Pump {

@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use tokio::task::JoinSet;
+
 use super::load::{Load, Shape};
 use crate::harness::cluster::Cluster;
+use crate::harness::faults::Proxy;
 use crate::harness::history::Promise;
-use crate::harness::{Bridge, SOON, eventually, soak};
+use crate::harness::{Answer, Bridge, Nats, SOON, eventually, round_trip, soak};
 
 const LOAD: Shape = Shape {
     subject: "ticks.now",
@@ -53,6 +57,84 @@ async fn a_node_that_leaves_costs_no_request() {
         0,
         "no request failed"
     );
+}
+
+/// Answers every request to `asked`, over this node.
+async fn respond(node: &Nats) {
+    let client = node.client().await;
+    let mut requests = client.subscribe("asked").await.unwrap();
+    round_trip(&client).await;
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let reply = request.reply.expect("a request");
+            client.publish(reply, "here".into()).await.unwrap();
+        }
+    });
+}
+
+const MESSAGES: [(&str, &str); 1] = [("link", "messages-0")];
+
+/// Publishes more than the sockets on the way to a server hold, and asks something behind it; returns
+/// when all of that waits.
+async fn ask_much(bridge: &Bridge) -> JoinSet<Answer> {
+    let waiting = async |least: f64| {
+        let name = "natsway_nats_queue_messages";
+        bridge.metric_becomes(name, &MESSAGES, |n| n >= least).await;
+        bridge.metric(name, &MESSAGES).await
+    };
+    let mut asked = JoinSet::new();
+    for i in 0..120 {
+        let publish = bridge.post(&format!("/v1/publish/late.{i}"));
+        asked.spawn(publish.body(vec![b'x'; 256 * 1024]).send());
+    }
+    let before = waiting(20.0).await;
+    for _ in 0..20 {
+        asked.spawn(bridge.post("/v1/request/asked").body("?").send());
+    }
+    waiting(before + 20.0).await;
+    asked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_sent_to_a_node_that_left_goes_to_the_next_one() {
+    let cluster = Cluster::start().await;
+    // On both, since a node learns a moment later what another one subscribes to.
+    respond(&cluster.nodes[1]).await;
+    respond(&cluster.nodes[2]).await;
+    let proxy = Proxy::to(&cluster.nodes[0].host_port()).await;
+    let mut bridges = Vec::new();
+    for when_disconnected in ["fail", "wait"] {
+        let verb = format!("{{ when_disconnected: {when_disconnected}, timeout: 25s }}");
+        let yaml = format!(
+            "nats: {{ ping_interval: 60s, buffer: {{ bytes: 64MiB }} }}\n\
+             api: {{ publish: {verb}, request: {verb} }}"
+        );
+        let bridge = Bridge::builder().servers(&proxy.url()).yaml(&yaml);
+        bridges.push(bridge.start().await);
+    }
+    proxy.stall_requests();
+    let mut asked = Vec::new();
+    for bridge in &bridges {
+        asked.push(ask_much(bridge).await);
+    }
+    cluster.nodes[0].lame_duck();
+    for bridge in &bridges {
+        let name = "natsway_nats_connects_total";
+        bridge.metric_becomes(name, &MESSAGES, |n| n >= 2.0).await;
+    }
+    proxy.cut();
+    for asked in asked {
+        let (done, failed): (Vec<_>, Vec<_>) = asked
+            .join_all()
+            .await
+            .into_iter()
+            .partition(|answer| answer.status.is_success());
+        for answer in failed {
+            let problem = answer.problem();
+            assert_eq!(problem["outcome"], "unknown", "{problem}");
+        }
+        assert!(done.len() >= 40, "{} of those that waited", done.len());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
