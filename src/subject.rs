@@ -60,6 +60,11 @@ pub enum SubjectError {
         /// Counted in bytes from 0.
         position: usize,
     },
+    /// `%2A` or `%3E`, where a text from a URL was to be percent-encoded once.
+    #[error(
+        "the subject holds a wildcard that was percent-encoded twice (`%2A` or `%3E` after decoding): encode it once"
+    )]
+    EncodedTwice,
     /// A leading, trailing or doubled dot.
     #[error("the subject has an empty token (a dot at its start or end, or two in a row)")]
     EmptyToken,
@@ -171,6 +176,26 @@ fn check(text: &str, wildcards: Wildcards) -> Result<(), SubjectError> {
         return Err(SubjectError::EmptyToken);
     }
     Ok(())
+}
+
+/// Refuses what still holds a percent-encoded wildcard after a URL was decoded. NATS would take it as it
+/// stands, and whoever encoded twice by mistake would publish to nobody or wait for ever.
+///
+/// # Errors
+///
+/// [`SubjectError::EncodedTwice`].
+pub fn decoded_once(text: &str) -> Result<&str, SubjectError> {
+    if holds_encoded_wildcard(text) {
+        return Err(SubjectError::EncodedTwice);
+    }
+    Ok(text)
+}
+
+fn holds_encoded_wildcard(text: &str) -> bool {
+    text.match_indices('%').any(|(at, _)| {
+        let code = text.as_bytes().get(at + 1..at + 3).unwrap_or_default();
+        code == b"2A" || code == b"2a" || code == b"3E" || code == b"3e"
+    })
 }
 
 fn is_whole_token(bytes: &[u8], token_start: usize, position: usize) -> bool {

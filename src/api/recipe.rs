@@ -9,7 +9,7 @@ use crate::config;
 use crate::layers::captures::Captures;
 use crate::nats::Nats;
 use crate::problem::Problem;
-use crate::subject::{Subject, SubjectTemplate};
+use crate::subject::{Subject, SubjectTemplate, decoded_once};
 use crate::translate::headers::{self, HeaderError, Rules};
 use std::sync::Arc;
 
@@ -101,9 +101,10 @@ impl Recipe {
     /// When it is no literal subject, or not an allowed one.
     pub fn subject(&self, captures: &Captures) -> Result<Subject, Problem> {
         match &self.target {
-            Target::Caller => self
-                .session
-                .publish_to(captures.get("subject").unwrap_or_default()),
+            Target::Caller => {
+                let text = captures.get("subject").unwrap_or_default();
+                self.session.publish_to(decoded_once(text)?)
+            }
             Target::Route(template) => {
                 let subject = template.bind(|name| captures.get(name))?;
                 self.session.permit_publish(&subject)?;

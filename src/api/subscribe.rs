@@ -28,7 +28,7 @@ use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::nats::Buffer;
 use crate::problem::{Code, Doing, Problem};
-use crate::subject::{Name, SubjectPattern, SubjectTemplate};
+use crate::subject::{Name, SubjectPattern, SubjectTemplate, decoded_once};
 use crate::translate::envelope::Encoding;
 
 pub use accept::{Wanted, wanted};
@@ -171,12 +171,12 @@ impl Subscribe {
         let subjects = match &self.asked {
             Asked::Path => {
                 let subject = captures.get("subject").unwrap_or_default();
-                vec![self.session.subscribe_to(subject)?]
+                vec![self.session.subscribe_to(decoded_once(subject)?)?]
             }
             Asked::Query => {
                 let subjects = query.all(Param::Subject.as_str());
                 subjects
-                    .map(|subject| self.session.subscribe_to(subject))
+                    .map(|subject| self.session.subscribe_to(decoded_once(subject)?))
                     .collect::<Result<_, _>>()?
             }
             Asked::Declared(templates) => {

@@ -70,7 +70,7 @@ macro_rules! catalogue {
 
 catalogue! {
     InvalidSubject "invalid-subject" 400 Client NotSent false "The subject is not legal"
-        "a subject is one or more tokens of printable ASCII without blanks, separated by single dots";
+        "a subject is one or more tokens of printable ASCII without blanks, separated by single dots; a URL holds it percent-encoded, once";
     WildcardNotAllowed "wildcard-not-allowed" 400 Client NotSent false "A wildcard is not allowed here"
         "a message goes to one literal subject; `*` and `>` are for subscriptions";
     InvalidParameter "invalid-parameter" 400 Client NotSent false "A query parameter is not valid"

@@ -12,6 +12,7 @@ impl From<SubjectError> for Problem {
             SubjectError::Empty
             | SubjectError::Illegal { .. }
             | SubjectError::EmptyToken
+            | SubjectError::EncodedTwice
             | SubjectError::Capture { .. } => Self::new(Code::InvalidSubject),
         }
         .detail(detail)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Subject, SubjectError, SubjectPattern};
+use super::{Subject, SubjectError, SubjectPattern, holds_encoded_wildcard};
 
 /// Why a text is no template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -205,6 +205,7 @@ impl SubjectTemplate {
 
 fn is_token(value: &str) -> bool {
     !value.is_empty()
+        && !holds_encoded_wildcard(value)
         && value
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>'))

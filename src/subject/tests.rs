@@ -44,6 +44,31 @@ fn illegal_subjects_say_what_is_wrong() {
 }
 
 #[test]
+fn a_wildcard_encoded_twice_is_no_subject_in_a_url() {
+    for text in ["%2A", "a.%3E", "a.%2a.b", "x%3e", "%%2A"] {
+        assert_eq!(
+            decoded_once(text),
+            Err(SubjectError::EncodedTwice),
+            "{text}"
+        );
+        // Where nothing was to be decoded, it is what it says.
+        assert!(Subject::parse(text).is_ok(), "{text}");
+    }
+    for text in [
+        "",
+        "%",
+        "%2",
+        "a%2Eb",
+        "100%",
+        "%2B",
+        "\u{fc}%\u{fc}",
+        "a.*.>",
+    ] {
+        assert_eq!(decoded_once(text), Ok(text));
+    }
+}
+
+#[test]
 fn wildcards_are_whole_tokens_and_only_in_patterns() {
     for text in ["*", ">", "a.*", "a.*.b", "a.>", "*.>", "*.*"] {
         assert_eq!(Subject::parse(text), Err(SubjectError::Wildcard), "{text}");

@@ -22,7 +22,7 @@ use crate::api::query::Params;
 use crate::layers::memory::Drawn;
 use crate::nats::Call;
 use crate::problem::{Code, Problem, Source};
-use crate::subject::{Name, Subject};
+use crate::subject::{Name, Subject, decoded_once};
 use crate::translate::headers::{Rules, from_block, to_http};
 
 static BY_SEQ: LazyLock<Params> = LazyLock::new(|| Params::built_in(&["timeout"]));
@@ -69,7 +69,7 @@ pub async fn last(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Resp
         return Err(Problem::new(Code::InvalidParameter)
             .detail("subject: name one subject; the last message with it is wanted"));
     };
-    let subject = Subject::parse(text)?;
+    let subject = Subject::parse(decoded_once(text)?)?;
     js.access.permit_message(subject.as_str())?;
     let call = js.call(asked.deadline.at);
     get(&js, call, &stream, json!({"last_by_subj": subject})).await

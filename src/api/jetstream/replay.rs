@@ -38,7 +38,7 @@ use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::nats::Call;
 use crate::problem::{Code, Problem};
-use crate::subject::{Name, SubjectPattern, SubjectTemplate};
+use crate::subject::{Name, SubjectPattern, SubjectTemplate, decoded_once};
 use consumer::Begin;
 use look::{Look, Retention};
 use reader::{Opened, Reader};
@@ -137,7 +137,7 @@ impl Replay {
                 let stream = Access::stream(captures.get("stream").unwrap_or_default())?;
                 let subjects = query
                     .all(Param::Subject.as_str())
-                    .map(SubjectPattern::parse);
+                    .map(|subject| SubjectPattern::parse(decoded_once(subject)?));
                 (stream, subjects.collect::<Result<Vec<_>, _>>()?)
             }
             Asked::Declared(stream, template) => {
