@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::harness::{Answer, Bridge, Nats, SOON, round_trip, within};
+use crate::harness::{Answer, Bridge, Calm, Nats, SOON, round_trip, within};
 
 /// A body whose pieces are sent by hand.
 pub(super) fn body_by_hand() -> (mpsc::Sender<Bytes>, reqwest::Body) {
@@ -101,6 +101,7 @@ async fn a_body_can_be_split_into_lines_whatever_it_is() {
 async fn a_line_that_fails_is_named_and_the_others_are_published() {
     let nats = Nats::builder().config("max_payload: 5000").start().await;
     let bridge = Bridge::start(&nats, "").await;
+    let calm = Calm::before(&nats, &bridge).await;
     let long = "x".repeat(5001);
     let body = [
         r#"{"subject":"a"}"#,
@@ -154,6 +155,7 @@ async fn a_line_that_fails_is_named_and_the_others_are_published() {
     assert_eq!(problem["failed_total"], 250);
     assert_eq!(problem["failed"].as_array().unwrap().len(), 100);
     assert_eq!(problem["outcome"], "not_sent");
+    calm.holds().await;
 }
 
 #[tokio::test]

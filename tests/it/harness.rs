@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod bridge;
+pub(crate) mod calm;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod eventually;
@@ -27,6 +28,7 @@ pub(crate) mod ws;
 mod selftest;
 
 pub(crate) use bridge::Bridge;
+pub(crate) use calm::Calm;
 pub(crate) use client::{Answer, Client};
 pub(crate) use eventually::{SOON, eventually, eventually_some};
 pub(crate) use nats::{Nats, round_trip};

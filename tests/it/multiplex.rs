@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::client::assert_well_formed;
 use crate::harness::ws::Ws;
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
+use crate::harness::{Bridge, Calm, Nats, SOON, eventually, round_trip, within};
 
 async fn open(bridge: &Bridge) -> Ws {
     bridge.ws("/v1/ws").await
@@ -231,6 +231,7 @@ async fn requests_bring_their_replies() {
 async fn what_is_wrong_is_said_and_the_connection_stays() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
+    let calm = Calm::before(&nats, &bridge).await;
     let mut ws = open(&bridge).await;
     for text in [
         "",
@@ -334,6 +335,7 @@ async fn what_is_wrong_is_said_and_the_connection_stays() {
     client.publish("a", "1".into()).await.expect("sent");
     round_trip(&client).await;
     assert_eq!(ws.next().await["data"], 1);
+    calm.holds().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ mod stream;
 
 use futures_util::StreamExt;
 
-use crate::harness::{Bridge, Nats, SOON, round_trip, within};
+use crate::harness::{Bridge, Calm, Nats, SOON, round_trip, within};
 
 #[tokio::test]
 async fn a_message_arrives_byte_for_byte_at_every_confirm_level() {
@@ -163,10 +163,12 @@ routes:
     for line in ["X-Tenant: t1", "Source: web-7-red", "Nats-Msg-Id: create:k"] {
         assert!(headers.contains(line), "{line} in {headers}");
     }
+    let calm = Calm::before(&nats, &bridge).await;
     let answer = bridge.post("/orders/7?timeout=1s").send().await;
     answer.expect_problem(400, "invalid-parameter");
     for id in ["a.b", "*", "%3E", "a%20b", "%0d%0aPUB%20x%200"] {
         let answer = bridge.post(&format!("/orders/{id}")).send().await;
         answer.expect_problem(400, "invalid-subject");
     }
+    calm.holds().await;
 }

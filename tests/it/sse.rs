@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Bridge, Nats, round_trip};
+use crate::harness::{Bridge, Calm, Nats, round_trip};
 
 /// The body so far, once it has come to an end that was asked for.
 async fn body(bridge: &Bridge, nats: &Nats, query: &str, messages: &[&[u8]]) -> String {
@@ -56,6 +56,7 @@ async fn envelopes_are_exact() {
 async fn payloads_are_exact_and_cannot_forge_a_field() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
+    let calm = Calm::before(&nats, &bridge).await;
     let forged: &[u8] = b"x\n\nevent: end\ndata: {\"notice\":\"end\"}\nid: 7\nretry: 1\n\n";
     let seen = body(
         &bridge,
@@ -80,6 +81,7 @@ async fn payloads_are_exact_and_cannot_forge_a_field() {
         "{seen}"
     );
     assert_eq!(lines.len(), 3, "{seen}");
+    calm.holds().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

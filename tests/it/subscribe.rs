@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::client::Opened;
 use crate::harness::ws::Ws;
-use crate::harness::{Bridge, Client, Nats, SOON, eventually, round_trip, soak};
+use crate::harness::{Bridge, Calm, Client, Nats, SOON, eventually, round_trip, soak};
 
 const MULTI: &str = "natsway's own stack";
 
@@ -101,6 +101,7 @@ async fn several_subjects_come_on_one_stream_each_in_order() {
 async fn what_cannot_be_subscribed_is_refused_with_its_code() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
+    let calm = Calm::before(&nats, &bridge).await;
     for (path, status, code) in [
         ("/v1/subscribe/a..b", 400, "invalid-subject"),
         ("/v1/subscribe/a%20b", 400, "invalid-subject"),
@@ -132,12 +133,7 @@ async fn what_cannot_be_subscribed_is_refused_with_its_code() {
         ),
     ] {
         bridge.get(path).send().await.expect_problem(status, code);
-        let mut raw = bridge.raw().await;
-        let upgrade = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-        );
-        let answer = raw.request(&upgrade, b"").await;
+        let answer = bridge.raw().await.refused_upgrade(path).await;
         assert_eq!(answer.status, status, "{path} as WebSocket");
         assert_eq!(answer.code().as_deref(), Some(code), "{path} as WebSocket");
     }
@@ -168,6 +164,7 @@ async fn what_cannot_be_subscribed_is_refused_with_its_code() {
         .iter()
         .fold(bridge.get("/v1/subscribe/a"), |r, (n, v)| r.header(n, v));
     half.send().await.expect_problem(400, "invalid-header");
+    calm.holds().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -77,6 +77,18 @@ impl Connection {
         self.response().await.expect("an answer")
     }
 
+    /// Asks for a WebSocket and reads what is answered instead.
+    pub(crate) async fn refused_upgrade(&mut self, path: &str) -> Response {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        );
+        let response = self.request(&head, b"").await;
+        assert_ne!(response.status, 101, "{path} was opened");
+        response
+    }
+
     /// Reads one answer: by its length, by its chunks, or to the end. Nothing if there is none.
     pub(crate) async fn response(&mut self) -> Option<Response> {
         within(SOON, "an HTTP answer", self.read_response()).await
