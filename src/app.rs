@@ -57,10 +57,9 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, StartError> {
         server::raise_open_files(config.http.connections_max);
         let listen = Arc::clone(&config.listen);
-        let keep_alive = config.streams.keep_alive;
-        let data = server::bind(&listen.data, listen.is_default_data(), keep_alive).await?;
+        let data = server::bind(&listen.data, listen.is_default_data()).await?;
         let admin = std::slice::from_ref(&listen.admin);
-        let admin = server::bind(admin, false, keep_alive).await?;
+        let admin = server::bind(admin, false).await?;
         let parts = Parts::new(config)?;
         let routes = Routes::new(parts.build_routes()?);
         Ok(Self {

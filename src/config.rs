@@ -89,20 +89,19 @@ pub struct Config {
 }
 
 impl Config {
-    /// The sections of `new` that differ and count only after a restart.
+    /// The sections and keys of `new` that differ and count only after a restart.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (log, traces) = (&self.telemetry.log, &self.telemetry.traces);
+        let (new_log, new_traces) = (&new.telemetry.log, &new.telemetry.traces);
         let changed = [
             ("listen", self.listen != new.listen),
             ("nats", self.nats != new.nats),
             ("runtime", self.runtime != new.runtime),
-            (
-                "telemetry.log.format",
-                self.telemetry.log.format != new.telemetry.log.format,
-            ),
+            ("telemetry.log.format", log.format != new_log.format),
             (
                 "telemetry.traces.otlp_endpoint",
-                self.telemetry.traces.otlp_endpoint != new.telemetry.traces.otlp_endpoint,
+                traces.otlp_endpoint != new_traces.otlp_endpoint,
             ),
         ];
         changed
@@ -111,13 +110,21 @@ impl Config {
             .collect()
     }
 
-    /// This configuration as it can take effect without a restart: with the other's `listen`, `nats` and `runtime`.
+    /// This configuration as it can take effect without a restart: what [`Self::needs_restart`] names is the
+    /// other's, so that it is named at each reload until there was one.
     #[must_use]
     pub fn keeping_restart_sections_of(self, running: &Self) -> Self {
+        let mut telemetry = (*self.telemetry).clone();
+        telemetry.log.format = running.telemetry.log.format;
+        telemetry
+            .traces
+            .otlp_endpoint
+            .clone_from(&running.telemetry.traces.otlp_endpoint);
         Self {
             listen: Arc::clone(&running.listen),
             nats: Arc::clone(&running.nats),
             runtime: Arc::clone(&running.runtime),
+            telemetry: Arc::new(telemetry),
             ..self
         }
     }

@@ -18,6 +18,7 @@ pub mod deadline;
 pub mod encoding;
 pub mod guard;
 mod held;
+pub mod kept;
 pub mod memory;
 pub mod panic;
 pub mod peer;

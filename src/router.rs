@@ -25,14 +25,16 @@
 //!
 //! # Reloading
 //!
-//! [`Routes`] is swapped as a whole. A request in flight keeps the router it came in by, with its limits
-//! and permits, until it has ended.
+//! [`Routes`] is swapped as a whole. A request in flight keeps the stack it came in by until it has ended,
+//! with its timeout, its subject and its headers. What counts is found again: a rate and a breaker that are
+//! set as before go on where they were, and the places of a route are the same places with another limit.
 
 mod compression;
 mod endpoint;
 pub mod openapi;
 mod route;
 mod stacks;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -51,12 +53,14 @@ use serde_json::Value;
 
 pub use route::{Kind, Route};
 pub use stacks::Shared;
+pub use standing::Kept;
 
 use crate::layers::context;
 use crate::layers::{Answer, Verb};
 
 use endpoint::Endpoint;
 use stacks::Stacks;
+use standing::Standing;
 
 /// Two routes that cannot both be there. A checked configuration has none.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,7 @@ pub struct Built {
     paths: matchit::Router<Endpoint>,
     elsewhere: Endpoint,
     openapi: Value,
+    standing: Standing,
 }
 
 impl fmt::Debug for Built {
@@ -112,6 +117,7 @@ impl Built {
             paths,
             elsewhere: Endpoint::fallback(stacks.not_found()),
             openapi,
+            standing: stacks.into_standing(),
         })
     }
 
@@ -162,6 +168,7 @@ impl Routes {
     /// These, until they are replaced.
     #[must_use]
     pub fn new(built: Built) -> Self {
+        built.standing.enter(None);
         Self {
             current: Arc::new(ArcSwap::from_pointee(built)),
         }
@@ -169,6 +176,7 @@ impl Routes {
 
     /// Takes these from the next request on.
     pub fn replace(&self, built: Built) {
+        built.standing.enter(Some(&self.current.load().standing));
         self.current.store(Arc::new(built));
     }
 

@@ -62,8 +62,6 @@ impl Serve for axum::Router {
 pub struct Limits {
     /// Connections at once, over all its addresses.
     pub slots: Arc<Slots>,
-    /// How often an HTTP/2 connection is pinged.
-    pub keep_alive: Duration,
     /// The clocks of new connections.
     pub timers: Arc<ArcSwap<Timers>>,
     /// Where the number of open connections is shown.
@@ -77,7 +75,7 @@ pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limit
     // Until the loop has taken what the backlog holds, the process is not idle.
     let accepting = drain.work();
     let shared = Arc::new(connection::Shared {
-        http: connection::Http::new(limits.keep_alive),
+        http: connection::Http::new(),
         timers: Arc::clone(&limits.timers),
         drain: drain.clone(),
         rejections: limits.rejections.clone(),

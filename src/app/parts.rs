@@ -13,11 +13,10 @@ use crate::layers::body::MaxPayload;
 use crate::layers::cors::Origins;
 use crate::layers::guard::Hosts;
 use crate::layers::memory::Budget;
-use crate::layers::rate;
 use crate::lifecycle::Lifecycle;
 use crate::nats::{self, Nats};
-use crate::router::{Built, Routes, Shared};
-use crate::server::{Limits, Slots, Timers};
+use crate::router::{Built, Kept, Routes, Shared};
+use crate::server::{self, Limits, Slots, Timers};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Tracer, Traces};
@@ -32,7 +31,7 @@ pub(super) struct Parts {
     traces: Option<Traces>,
     ack_keys: AckKeys,
     replays: Arc<Replays>,
-    rates: rate::Limits,
+    kept: Kept,
     streams: Arc<StreamSlots>,
     bodies: Arc<Budget>,
     slots: Arc<Slots>,
@@ -46,8 +45,7 @@ impl Parts {
     /// When there are no keys for ack tokens.
     pub(super) fn new(config: Config) -> Result<Self, StartError> {
         let ack_keys = AckKeys::new()?;
-        let held = usize::try_from(config.memory.streams).unwrap_or(usize::MAX);
-        let nats = Nats::start((&*config.nats).into(), nats::Budget::new(held));
+        let nats = Nats::start((&*config.nats).into(), nats::Budget::new(held(&config)));
         let lifecycle = Lifecycle::new();
         let catchups_max = config.api.jetstream.catchups_max;
         let mut metrics = Metrics::new();
@@ -62,7 +60,7 @@ impl Parts {
             replays,
             nats,
             lifecycle,
-            rates: rate::Limits::default(),
+            kept: Kept::default(),
             streams: StreamSlots::new(config.api.subscribe.streams_max),
             bodies: Budget::new(config.memory.bodies, metrics.bodies()),
             slots: Slots::new(config.http.connections_max),
@@ -89,7 +87,7 @@ impl Parts {
                 Some(traces) => Some(traces.tracer(&config.telemetry.traces)),
                 None => Tracer::without_collector(&config.telemetry.traces),
             },
-            rates: self.rates.clone(),
+            kept: self.kept.clone(),
             streams: Arc::clone(&self.streams),
             bodies: Arc::clone(&self.bodies),
             body_timeout: config.http.body_timeout,
@@ -119,7 +117,6 @@ impl Parts {
     pub(super) fn limits(&self) -> Limits {
         Limits {
             slots: Arc::clone(&self.slots),
-            keep_alive: self.config.streams.keep_alive,
             timers: Arc::clone(&self.timers),
             connections: self.metrics.connections("data"),
             rejections: self.metrics.rejections("data"),
@@ -173,6 +170,10 @@ impl Parts {
         self.replays
             .set_catchups_max(new.api.jetstream.catchups_max);
         self.bodies.set_limit(new.memory.bodies);
+        self.nats.hub().budget().set_limit(held(&new));
+        if new.http.connections_max > self.config.http.connections_max {
+            server::raise_open_files(new.http.connections_max);
+        }
         self.slots.set_max(new.http.connections_max);
         self.timers.store(Arc::new(timers(&new)));
         routes.replace(built);
@@ -182,10 +183,14 @@ impl Parts {
     }
 }
 
+fn held(config: &Config) -> usize {
+    usize::try_from(config.memory.streams).unwrap_or(usize::MAX)
+}
+
 fn timers(config: &Config) -> Timers {
     Timers {
         header_timeout: config.http.header_timeout,
         idle_timeout: config.http.idle_timeout,
-        write_stall: config.streams.keep_alive * 2,
+        keep_alive: config.streams.keep_alive,
     }
 }

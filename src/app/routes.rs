@@ -46,8 +46,8 @@ pub(super) fn build(context: &Context<'_>, shared: &Shared) -> Result<Built, Rou
     }
     routes.extend(jetstream::routes(context, shared));
     routes.extend(replay::routes(context));
+    routes.extend(messages::routes(context, shared)?);
     let common = common::Common::new(context, shared);
-    routes.extend(messages::routes(context, shared, &common)?);
     routes.extend(streams::routes(context, shared, &common));
     let built = Built::new(routes, shared)?;
     page.write(built.openapi().to_string());

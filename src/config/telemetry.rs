@@ -19,7 +19,7 @@ pub struct Telemetry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// How lines are written.
+    /// How lines are written. A change needs a restart.
     pub format: LogFormat,
     /// The level, `error` to `trace`, or a filter such as `info,natsway::nats=debug`.
     pub level: String,

@@ -7,8 +7,12 @@
 //! the route gives, or took most of it for its body: impatient clients would open it for all others.
 //! *Closed* counts failures in a window; *open* sheds; after `open_for` it is
 //! *half-open*: one request at a time is a probe, and its outcome alone decides.
+//!
+//! A circuit outlives a reload that leaves its settings as they are. One that is replaced goes on for the
+//! requests that came in by it, but no longer shows: the gauge is that of the circuit in force.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -48,8 +52,9 @@ fn verdict(response: &Response) -> Verdict {
     }
 }
 
+/// The breaker of one route, without what it stands before.
 #[derive(Debug)]
-struct Circuit {
+pub struct Circuit {
     settings: Breaker,
     gauge: Gauge,
     /// Read without the lock while everything is well.
@@ -63,6 +68,8 @@ struct State {
     failures: VecDeque<Instant>,
     open_until: Option<Instant>,
     probing: bool,
+    /// Whether the gauge is this circuit's.
+    shows: bool,
 }
 
 /// How a request came through.
@@ -73,7 +80,9 @@ enum Pass {
 }
 
 impl Circuit {
-    fn new(settings: Breaker, gauge: Gauge) -> Self {
+    /// A closed one. It shows in the gauge when it is put in force.
+    #[must_use]
+    pub fn new(settings: Breaker, gauge: Gauge) -> Self {
         Self {
             settings,
             gauge,
@@ -82,8 +91,23 @@ impl Circuit {
                 failures: VecDeque::new(),
                 open_until: None,
                 probing: false,
+                shows: false,
             }),
         }
+    }
+
+    /// The gauge tells of this one from now on.
+    pub fn show(&self) {
+        let mut state = self.state.lock();
+        state.shows = true;
+        self.gauge.set(state.open_until.is_some().into());
+    }
+
+    /// The gauge tells of another one, or of none, from now on.
+    pub fn hide(&self) {
+        let mut state = self.state.lock();
+        state.shows = false;
+        self.gauge.set(0);
     }
 
     fn enter(&self) -> Result<Pass, Problem> {
@@ -136,7 +160,9 @@ impl Circuit {
         state.probing = false;
         state.open_until = Some(Instant::now() + self.settings.open_for);
         self.tripped.store(true, Ordering::Release);
-        self.gauge.set(1);
+        if state.shows {
+            self.gauge.set(1);
+        }
     }
 
     fn close(&self) {
@@ -145,7 +171,9 @@ impl Circuit {
         state.probing = false;
         state.open_until = None;
         self.tripped.store(false, Ordering::Release);
-        self.gauge.set(0);
+        if state.shows {
+            self.gauge.set(0);
+        }
     }
 }
 
@@ -162,16 +190,15 @@ impl Drop for Passing<'_> {
     }
 }
 
-/// The layer; without settings it is a branch. `timeout` is the route's own.
+/// The layer; without a circuit it is a branch. `timeout` is the route's own.
 pub fn layer<N: Handle>(
-    settings: Option<Breaker>,
+    circuit: Option<Arc<Circuit>>,
     timeout: Duration,
-    gauge: Gauge,
 ) -> impl Layer<N, Service = WithBreaker<N>> {
     tower::layer::layer_fn(move |next| WithBreaker {
         next,
         timeout,
-        circuit: settings.map(|settings| Circuit::new(settings, gauge.clone())),
+        circuit: circuit.clone(),
     })
 }
 
@@ -180,7 +207,7 @@ pub fn layer<N: Handle>(
 pub struct WithBreaker<N> {
     next: N,
     timeout: Duration,
-    circuit: Option<Circuit>,
+    circuit: Option<Arc<Circuit>>,
 }
 
 impl<N: Handle> Handle for WithBreaker<N> {
@@ -229,7 +256,9 @@ mod tests {
             window: Duration::from_secs(10),
             open_for: Duration::from_secs(5),
         };
-        Circuit::new(settings, Gauge::default())
+        let circuit = Circuit::new(settings, Gauge::default());
+        circuit.show();
+        circuit
     }
 
     fn fail(circuit: &Circuit, times: usize) {
@@ -285,6 +314,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_gauge_is_that_of_the_circuit_in_force() {
+        let settings = Breaker {
+            failures: 1,
+            ..Breaker::default()
+        };
+        let gauge = Gauge::default();
+        let [old, new] = [(); 2].map(|()| Circuit::new(settings, gauge.clone()));
+        old.show();
+        fail(&old, 1);
+        assert_eq!(gauge.get(), 1);
+        old.hide();
+        new.show();
+        assert_eq!(gauge.get(), 0);
+        old.close();
+        fail(&new, 1);
+        old.close();
+        assert_eq!(gauge.get(), 1);
+        new.hide();
+        fail(&old, 1);
+        assert_eq!(gauge.get(), 0);
+        old.show();
+        assert_eq!(gauge.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn only_a_wait_as_long_as_the_routes_own_counts() {
         let own = Duration::from_secs(5);
         for (asked, waited, late, open) in [
@@ -309,13 +363,13 @@ mod tests {
                 failures: 1,
                 ..Breaker::default()
             };
-            let gauge = Gauge::default();
-            let breaker = layer(Some(settings), own, gauge.clone()).layer(verb);
+            let circuit = Arc::new(Circuit::new(settings, Gauge::default()));
+            let breaker = layer(Some(Arc::clone(&circuit)), own).layer(verb);
             let mut request = Request::new(Body::empty());
             let deadline = Deadline::after(Duration::from_secs(asked));
             Context::of_mut(&mut request).deadline = Some(deadline);
             breaker.handle(request.into()).await;
-            assert_eq!(gauge.get() == 1, open, "{asked} {waited} {late}");
+            assert_eq!(circuit.enter().is_err(), open, "{asked} {waited} {late}");
         }
     }
 

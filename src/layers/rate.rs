@@ -5,11 +5,10 @@
 //! own. However many strangers come, a key meets none but those few that fall into its bucket.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -19,11 +18,11 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use http::{HeaderName, HeaderValue};
-use parking_lot::Mutex;
 use tower::Layer;
 
 use super::Handle;
 use super::context::Context;
+use super::kept::Kept;
 use super::peer::Peer;
 use crate::config::{Rate, RateKey};
 use crate::problem::{Code, Problem};
@@ -39,30 +38,8 @@ const SHARED: u64 = 0;
 
 type Buckets = RateLimiter<u64, HashMapStateStore<u64>, DefaultClock, StateInformationMiddleware>;
 
-/// The limits in force. A reload that leaves a route's limit as it is leaves what was taken of it, too.
-#[derive(Clone, Debug, Default)]
-pub struct Limits(Arc<Mutex<HashMap<String, Known>>>);
-
-/// A limit, what it was made from, and no more: it goes with the last routes that use it.
-type Known = (Rate, Weak<RateLimit>);
-
-impl Limits {
-    /// The limit of what is called so, the one in force if it is the same.
-    #[must_use]
-    pub fn of(&self, name: &str, rate: &Rate) -> Arc<RateLimit> {
-        let mut limits = self.0.lock();
-        if let Some((old, limit)) = limits.get(name)
-            && old == rate
-            && let Some(limit) = limit.upgrade()
-        {
-            return limit;
-        }
-        let limit = RateLimit::new(rate);
-        limits.retain(|_, (_, limit)| limit.strong_count() > 0);
-        limits.insert(name.to_owned(), (rate.clone(), Arc::downgrade(&limit)));
-        limit
-    }
-}
+/// The limits of routes, by name. A reload that leaves a limit as it is leaves what was taken of it, too.
+pub type Limits = Kept<Rate, RateLimit>;
 
 /// Whose requests they are, by the route's rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +65,8 @@ pub struct RateLimit {
 impl RateLimit {
     /// The limit of the configuration.
     #[must_use]
-    pub fn new(rate: &Rate) -> Arc<Self> {
-        Arc::new(Self::with_buckets(rate, BUCKETS))
+    pub fn new(rate: &Rate) -> Self {
+        Self::with_buckets(rate, BUCKETS)
     }
 
     fn with_buckets(rate: &Rate, buckets: u64) -> Self {
@@ -259,19 +236,16 @@ mod tests {
             key: RateKey::Route,
         };
         let (limits, request) = (Limits::default(), from("10.0.0.1", "a"));
-        let before = limits.of("POST a", &rate("1/h"));
+        let of = |name: &str, limit: &str| {
+            let rate = rate(limit);
+            limits.of(name, rate.clone(), || RateLimit::new(&rate))
+        };
+        let before = of("a", "1/h");
         assert!(check(&before, &request).is_ok());
-        let after = limits.of("POST a", &rate("1/h"));
-        assert!(check(&after, &request).is_err());
-        for other in [
-            limits.of("POST a", &rate("2/h")),
-            limits.of("POST b", &rate("1/h")),
-        ] {
+        assert!(check(&of("a", "1/h"), &request).is_err());
+        for other in [of("a", "2/h"), of("b", "1/h")] {
             assert!(check(&other, &request).is_ok());
         }
-        drop((before, after));
-        let _kept = limits.of("POST c", &rate("1/h"));
-        assert_eq!(limits.0.lock().len(), 1);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! A route as its verb describes it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -10,7 +9,6 @@ use http::Method;
 use serde_json::Value;
 
 use crate::config::Policy;
-use crate::layers::admission::Places;
 use crate::layers::{Answer, Verb};
 
 /// What timeouts and permits mean on a route.
@@ -22,6 +20,17 @@ pub enum Kind {
     Upload(Duration),
     /// The answer is a stream: a timeout ends at its head, a permit with its body.
     Stream,
+}
+
+impl Kind {
+    /// In a word.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::Upload(_) => "upload",
+            Self::Stream => "stream",
+        }
+    }
 }
 
 /// One method on one path.
@@ -37,8 +46,6 @@ pub struct Route {
     pub(crate) head: bool,
     pub(crate) operation: Value,
     pub(crate) verb: Verb,
-    /// Places it shares with another way to the same endpoint; else it has its own.
-    pub(crate) places: Option<Arc<Places>>,
     pub(crate) alternative: Option<Alternative>,
 }
 
@@ -74,7 +81,6 @@ impl Route {
                 head: false,
                 operation: Value::Null,
                 verb: Verb::of_fn(|_| Box::pin(std::future::pending())),
-                places: None,
                 alternative: None,
             },
         }
@@ -100,13 +106,6 @@ impl Unhandled {
     #[must_use]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.route.kind = kind;
-        self
-    }
-
-    /// Shares its places.
-    #[must_use]
-    pub fn places(mut self, places: &Arc<Places>) -> Self {
-        self.route.places = Some(Arc::clone(places));
         self
     }
 

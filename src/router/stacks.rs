@@ -1,5 +1,6 @@
 //! The stacks: every layer, listed once, outermost first, each with the reason for its place.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use http::{HeaderValue, Method};
 use tower::ServiceBuilder;
 
 use super::route::{Kind, Route};
-use crate::config::{AccessLog, Policy};
+use super::standing::{Kept, Standing};
+use crate::config::{AccessLog, Concurrency, Policy};
 use crate::layers::admission::{Places, StreamSlots};
 use crate::layers::body::{Intake, MaxPayload, Rules};
+use crate::layers::breaker::Circuit;
 use crate::layers::cors::Origins;
 use crate::layers::deadline::Timeouts;
 use crate::layers::guard::Hosts;
@@ -42,8 +45,8 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// What decides which requests are traced, where any are.
     pub tracer: Option<Tracer>,
-    /// What was taken of the rate limits.
-    pub rates: rate::Limits,
+    /// What routes find again after a reload.
+    pub kept: Kept,
     /// Streams in the process.
     pub streams: Arc<StreamSlots>,
     /// Bodies in the process.
@@ -59,37 +62,83 @@ pub struct Shared {
 impl Shared {
     /// The rate limit of a route, the same for whoever asks; none where there is none.
     #[must_use]
-    pub fn rate(
+    pub fn rate(&self, name: &str, kind: Kind, policy: &Policy) -> Option<Arc<RateLimit>> {
+        let rate = policy.rate.as_ref()?;
+        let make = || RateLimit::new(rate);
+        Some(self.kept.rates.of(&key(name, kind), rate.clone(), make))
+    }
+
+    /// The places of a route, the same for whoever asks.
+    #[must_use]
+    pub fn places(
         &self,
         name: &str,
-        method: &Method,
-        path: &str,
+        kind: Kind,
         policy: &Policy,
-    ) -> Option<Arc<RateLimit>> {
-        let rate = policy.rate.as_ref()?;
-        Some(self.rates.of(&format!("{name} {method} {path}"), rate))
+        metrics: &RouteMetrics,
+    ) -> Arc<Places> {
+        let make = || Places::new(concurrency(kind, policy), metrics.waiting.clone());
+        self.kept.places.of(&key(name, kind), (), make)
+    }
+
+    fn circuit(
+        &self,
+        name: &str,
+        kind: Kind,
+        policy: &Policy,
+        metrics: &RouteMetrics,
+    ) -> Option<Arc<Circuit>> {
+        let settings = policy.breaker?;
+        let make = || Circuit::new(settings, metrics.breaker.clone());
+        Some(self.kept.circuits.of(&key(name, kind), settings, make))
+    }
+}
+
+/// A route is the same route as long as it has its name and answers in the same way.
+fn key(name: &str, kind: Kind) -> String {
+    format!("{name} {}", kind.word())
+}
+
+/// Nobody queues for a stream's place: it is free when another's stream ends, and nobody knows when that is.
+fn concurrency(kind: Kind, policy: &Policy) -> Concurrency {
+    match kind {
+        Kind::Stream => Concurrency {
+            queue: 0,
+            ..policy.concurrency
+        },
+        _ => policy.concurrency,
     }
 }
 
 /// Builds stacks.
 pub(super) struct Stacks<'a> {
     shared: &'a Shared,
+    /// What the built ones stand on.
+    standing: RefCell<Standing>,
 }
 
 impl<'a> Stacks<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            standing: RefCell::default(),
+        }
+    }
+
+    /// What all stacks that were built stand on.
+    pub(super) fn into_standing(self) -> Standing {
+        self.standing.into_inner()
     }
 
     /// The stack of a route's kind around its verb.
     pub(super) fn around(&self, route: Route, allow: &str) -> Verb {
-        let rate = self
-            .shared
-            .rate(&route.name, &route.method, &route.path, &route.policy);
-        let metrics = self
-            .shared
-            .metrics
-            .route(&route.name, route.method.as_str());
+        let (name, kind, policy) = (route.name.as_ref(), route.kind, &route.policy);
+        let metrics = self.shared.metrics.route(name, route.method.as_str());
+        let rate = self.shared.rate(name, kind, policy);
+        let places = self.shared.places(name, kind, policy, &metrics);
+        let circuit = self.shared.circuit(name, kind, policy, &metrics);
+        let mut standing = self.standing.borrow_mut();
+        standing.add(&places, concurrency(kind, policy), circuit.as_ref());
         let parts = Parts {
             shared: self.shared,
             named: access_log::Named {
@@ -98,7 +147,8 @@ impl<'a> Stacks<'a> {
                 method: route.method,
             },
             metrics: Arc::new(metrics),
-            places: route.places,
+            places,
+            circuit,
             policy: route.policy,
             methods: HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static("")),
             rate,
@@ -171,7 +221,8 @@ struct Parts<'a> {
     policy: Policy,
     methods: HeaderValue,
     rate: Option<Arc<RateLimit>>,
-    places: Option<Arc<Places>>,
+    circuit: Option<Arc<Circuit>>,
+    places: Arc<Places>,
 }
 
 impl Parts<'_> {
@@ -185,10 +236,6 @@ impl Parts<'_> {
     /// One request, one answer.
     fn unary(self, verb: Verb, intake: Intake) -> Verb {
         let (shared, policy, metrics) = (self.shared, &self.policy, &self.metrics);
-        let places = self
-            .places
-            .clone()
-            .unwrap_or_else(|| Arc::new(Places::new(policy.concurrency, metrics.waiting.clone())));
         let rules = Rules {
             limit: policy.body_limit,
             max_payload: shared.max_payload.clone(),
@@ -220,13 +267,9 @@ impl Parts<'_> {
             // A greedy client is told so before it can fill the queue or trip the breaker.
             .layer(rate::layer(self.rate.clone()))
             // What is known to be dead takes no place.
-            .layer(breaker::layer(
-                policy.breaker,
-                policy.timeout,
-                metrics.breaker.clone(),
-            ))
+            .layer(breaker::layer(self.circuit.clone(), policy.timeout))
             // A place, or a bounded wait for one; nothing has been read so far.
-            .layer(admission::layer(places))
+            .layer(admission::layer(Arc::clone(&self.places)))
             // Only who has a place draws memory and reads.
             .layer(body::layer(rules))
             .service(verb);
@@ -259,15 +302,10 @@ impl Parts<'_> {
             // Counts openings.
             .layer(rate::layer(self.rate.clone()))
             // Counts openings that failed.
-            .layer(breaker::layer(
-                policy.breaker,
-                policy.timeout,
-                metrics.breaker.clone(),
-            ))
+            .layer(breaker::layer(self.circuit.clone(), policy.timeout))
             // A place on the route and one in the process, both held until the body ends.
             .layer(admission::stream_layer(
-                policy.concurrency,
-                metrics.waiting.clone(),
+                Arc::clone(&self.places),
                 metrics.streams.clone(),
                 Arc::clone(&shared.streams),
             ))

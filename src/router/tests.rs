@@ -60,7 +60,7 @@ impl House {
         let lifecycle = Lifecycle::new();
         let metrics = Arc::new(Metrics::new());
         let shared = Shared {
-            rates: crate::layers::rate::Limits::default(),
+            kept: Kept::default(),
             drain: lifecycle.drain(),
             hosts: Hosts::default(),
             origins: Origins::new(&Cors {

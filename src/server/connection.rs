@@ -58,7 +58,7 @@ impl Http {
     /// into a message, so that the 65th is answered with a problem. 256 streams a connection, because
     /// an HTTP/2 client multiplexes its subscriptions; a ping finds a vanished peer within two
     /// keep-alives. The windows bound what a client can make natsway hold before anybody asked for it.
-    pub(super) fn new(keep_alive: Duration) -> Self {
+    pub(super) fn new() -> Self {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
@@ -71,10 +71,16 @@ impl Http {
             .max_concurrent_streams(256)
             .initial_stream_window_size(64 * 1024)
             .initial_connection_window_size(256 * 1024)
-            .max_send_buf_size(64 * 1024)
+            .max_send_buf_size(64 * 1024);
+        Self { http1, http2 }
+    }
+
+    fn http2(&self, keep_alive: Duration) -> http2::Builder<TokioExecutor> {
+        let mut http2 = self.http2.clone();
+        http2
             .keep_alive_interval(keep_alive)
             .keep_alive_timeout(keep_alive);
-        Self { http1, http2 }
+        http2
     }
 }
 
@@ -84,7 +90,9 @@ pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
     peer: Peer,
     kept: K,
 ) {
-    let pace = Arc::new(Pace::new(**shared.timers.load(), shared.drain.clone()));
+    let timers = **shared.timers.load();
+    socket.prepare(timers.write_stall());
+    let pace = Arc::new(Pace::new(timers, shared.drain.clone()));
     let service = Connected {
         service: shared.service.clone(),
         peer: Arc::new(peer),
@@ -108,7 +116,8 @@ pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
         }
         Some(Protocol::Http2) => {
             // Boxed, so that a connection of HTTP/1.1 has no room for it.
-            let mut connection = Box::pin(shared.http.http2.serve_connection(io, service));
+            let http2 = shared.http.http2(timers.keep_alive);
+            let mut connection = Box::pin(http2.serve_connection(io, service));
             drive(connection.as_mut(), clock, |it| it.graceful_shutdown()).await;
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -18,6 +19,18 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    /// No waiting for more to send, and a peer that acknowledges nothing is given up: a stream writes a
+    /// keep-alive into the kernel's buffer every few seconds, so nothing but the kernel can notice.
+    pub(super) fn prepare(&self, vanished_after: Duration) {
+        let Self::Tcp(socket) = self else {
+            return;
+        };
+        let millis = u32::try_from(vanished_after.as_millis()).unwrap_or(u32::MAX);
+        // Neither can fail on a socket that is still open; on one that is not, reading says so.
+        let _ = socket.set_nodelay(true);
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, millis);
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),

@@ -8,9 +8,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
+use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
 
 use super::io::Socket;
 use crate::config::ListenAddr;
@@ -48,8 +47,6 @@ impl BindError {
 pub struct Listener {
     local: Arc<Local>,
     socket: Bound,
-    /// A stalled TCP peer is given up after this, by the kernel.
-    vanished_after: Duration,
 }
 
 #[derive(Debug)]
@@ -67,16 +64,12 @@ enum Bound {
 ///
 /// # Errors
 /// When an address cannot be bound.
-pub async fn bind(
-    addresses: &[ListenAddr],
-    are_default: bool,
-    keep_alive: Duration,
-) -> Result<Vec<Listener>, BindError> {
+pub async fn bind(addresses: &[ListenAddr], are_default: bool) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     for address in addresses {
         let optional =
             are_default && matches!(address, ListenAddr::Tcp { host, .. } if host == "::1");
-        match bind_one(address, keep_alive * 2).await {
+        match bind_one(address).await {
             Ok(bound) => listeners.extend(bound),
             Err(BindError::System(address, error)) if optional => {
                 tracing::info!(address, %error, "this machine has no IPv6; natsway listens without it");
@@ -87,15 +80,11 @@ pub async fn bind(
     Ok(listeners)
 }
 
-async fn bind_one(
-    address: &ListenAddr,
-    vanished_after: Duration,
-) -> Result<Vec<Listener>, BindError> {
+async fn bind_one(address: &ListenAddr) -> Result<Vec<Listener>, BindError> {
     let fail = |error| BindError::new(address, error);
     let wrap = |(local, socket)| Listener {
         local: Arc::new(local),
         socket,
-        vanished_after,
     };
     match address {
         ListenAddr::Unix(path) => Ok(vec![wrap(bind_unix(path)?)]),
@@ -198,7 +187,6 @@ impl Listener {
         let (socket, remote) = match &self.socket {
             Bound::Tcp(listener) => {
                 let (stream, remote) = ready!(listener.poll_accept(cx))?;
-                prepare(&stream, self.vanished_after);
                 (Socket::Tcp(stream), Some(remote))
             }
             Bound::Unix(listener, _) => {
@@ -209,14 +197,4 @@ impl Listener {
         let local = Arc::clone(&self.local);
         Poll::Ready(Ok((socket, Peer { local, remote })))
     }
-}
-
-/// No waiting for more to send, and a peer that acknowledges nothing is given up: a stream writes a
-/// keep-alive into the kernel's buffer every few seconds, so nothing but the kernel can notice.
-fn prepare(stream: &TcpStream, vanished_after: Duration) {
-    use rustix::net::sockopt;
-    let millis = u32::try_from(vanished_after.as_millis()).unwrap_or(u32::MAX);
-    // Neither can fail on a socket that is still open; on one that is not, reading says so.
-    let _ = stream.set_nodelay(true);
-    let _ = sockopt::set_tcp_user_timeout(stream, millis);
 }

@@ -31,8 +31,15 @@ pub struct Timers {
     pub header_timeout: Duration,
     /// Between requests.
     pub idle_timeout: Duration,
+    /// How often a connection is asked whether it is still there, where the protocol has a way to.
+    pub keep_alive: Duration,
+}
+
+impl Timers {
     /// For a write without progress: whoever reads nothing for so long has vanished.
-    pub write_stall: Duration,
+    pub(super) fn write_stall(&self) -> Duration {
+        self.keep_alive * 2
+    }
 }
 
 /// What a client speaks.
@@ -126,7 +133,7 @@ impl Pace {
     /// A write could not go on.
     pub(super) fn stalled(&self) {
         if self.stalled_until.load(Ordering::Relaxed) == NEVER {
-            let until = self.now() + millis(self.timers.write_stall);
+            let until = self.now() + millis(self.timers.write_stall());
             self.stalled_until.store(until, Ordering::Relaxed);
         }
     }
@@ -245,7 +252,7 @@ mod tests {
     const TIMERS: Timers = Timers {
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(75),
-        write_stall: Duration::from_secs(30),
+        keep_alive: Duration::from_secs(15),
     };
 
     fn left(pace: &Pace) -> Option<u64> {

@@ -30,6 +30,7 @@ mod permissions;
 mod policy_vectors;
 mod publish;
 mod readme;
+mod reload;
 mod replay;
 mod request;
 mod serial;

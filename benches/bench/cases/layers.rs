@@ -90,7 +90,7 @@ impl House {
             "encoding" encoding::layer(),
             "deadline" deadline::layer(timeouts, &self.lifecycle.drain()),
             "rate" rate::layer(None),
-            "breaker" breaker::layer(None, TIMEOUT, metrics.breaker.clone()),
+            "breaker" breaker::layer(None, TIMEOUT),
             "admission" admission::layer(Arc::clone(&places)),
             "body" body::layer(self.rules()),
         );

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::Request;
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::SizeLimit;
-use crate::layers::admission::Places;
+use crate::layers::admission::{Place, Places};
 use crate::layers::rate::{Key, RateLimit};
 use crate::problem::{Code, Problem};
 
@@ -50,7 +50,7 @@ impl Limits {
         &self,
         turnstile: &Turnstile,
         deadline: Instant,
-    ) -> Result<OwnedSemaphorePermit, Problem> {
+    ) -> Result<Place, Problem> {
         let turn = timeout_at(deadline, turnstile.0.lock());
         let _turn = turn.await.map_err(|_| self.places.waited_in_vain())?;
         self.places.enter(deadline).await

@@ -5,7 +5,6 @@ mod describe;
 use http::Method;
 
 use super::Context;
-use super::common::Common;
 use crate::api::{batch, publish, request};
 use crate::config::{self, Action};
 use crate::router::{Kind, Route, RouteConflict, Shared};
@@ -17,26 +16,22 @@ pub(super) const PUBLISH: &str = "/v1/publish/{subject}";
 pub(super) const REQUEST: &str = "/v1/request/{subject}";
 
 /// All of them.
-pub(super) fn routes(
-    context: &Context<'_>,
-    shared: &Shared,
-    common: &Common,
-) -> Result<Vec<Route>, RouteConflict> {
-    let mut routes = built_in(context, shared, common);
+pub(super) fn routes(context: &Context<'_>, shared: &Shared) -> Result<Vec<Route>, RouteConflict> {
+    let mut routes = built_in(context, shared);
     for route in &context.config.routes {
         routes.extend(declared(context, shared, route)?);
     }
     Ok(routes)
 }
 
-fn built_in(context: &Context<'_>, shared: &Shared, common: &Common) -> Vec<Route> {
+fn built_in(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
     let api = &context.config.api;
     let mut routes = Vec::new();
     if api.batch.enabled {
         routes.push(batch(context, shared, "/v1/publish", batch::Form::Ndjson));
     }
     if api.publish.enabled {
-        let publish = publish(context, common);
+        let publish = publish(context);
         routes.push(if api.batch.enabled {
             let lines = batch(context, shared, PUBLISH, batch::Form::Lines);
             publish.or_when(batch::is_split, lines)
@@ -47,15 +42,14 @@ fn built_in(context: &Context<'_>, shared: &Shared, common: &Common) -> Vec<Rout
         routes.push(batch(context, shared, PUBLISH, batch::Form::Lines));
     }
     if api.request.enabled {
-        routes.push(request(context, shared, common));
+        routes.push(request(context, shared));
     }
     routes
 }
 
-fn publish(context: &Context<'_>, common: &Common) -> Route {
+fn publish(context: &Context<'_>) -> Route {
     let settings = &context.config.api.publish;
     Route::new("publish", Method::POST, PUBLISH, settings.policy())
-        .places(&common.publish.places)
         .describe(describe::publish())
         .handler(
             publish::handle,
@@ -81,10 +75,9 @@ fn batch(context: &Context<'_>, shared: &Shared, path: &'static str, form: batch
         )
 }
 
-fn request(context: &Context<'_>, shared: &Shared, common: &Common) -> Route {
+fn request(context: &Context<'_>, shared: &Shared) -> Route {
     let settings = &context.config.api.request;
     Route::new("request", Method::POST, REQUEST, settings.policy())
-        .places(&common.request.places)
         .describe(describe::request())
         .handler(
             request::handle,

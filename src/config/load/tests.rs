@@ -7,6 +7,7 @@ use crate::config::{
 };
 
 mod random;
+mod reload;
 mod routes;
 mod secrets;
 

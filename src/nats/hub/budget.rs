@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts bytes that are held, up to a limit.
+/// Counts bytes that are held, up to a limit, which may change meanwhile; what is held stays held.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 impl Budget {
@@ -16,14 +16,20 @@ impl Budget {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicUsize::new(0),
-            limit,
+            limit: AtomicUsize::new(limit),
         })
+    }
+
+    /// Sets another limit.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Takes `bytes`, if they are left.
     #[must_use]
     pub fn take(&self, bytes: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let limit = self.limit();
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
         self.used
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits)
             .is_ok()
@@ -42,7 +48,7 @@ impl Budget {
 
     /// The limit in bytes.
     #[must_use]
-    pub const fn limit(&self) -> usize {
-        self.limit
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 }

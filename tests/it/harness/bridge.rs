@@ -1,6 +1,7 @@
 //! The real natsway binary, in front of a real server, on free ports.
 
 mod metrics;
+mod reload;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};

@@ -67,6 +67,7 @@ impl Memory {
     }
 
     pub(super) fn take(&self, bytes: usize) -> bool {
+        self.part.set_limit(self.whole.limit() / 2);
         if !self.part.take(bytes) {
             return false;
         }
