@@ -37,6 +37,7 @@ mod serial;
 mod server;
 mod shutdown;
 mod sse;
+mod stored_poison;
 mod stream_life;
 mod streams;
 mod subscribe;

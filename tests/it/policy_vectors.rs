@@ -42,14 +42,32 @@ async fn publishing_is_judged_as_the_server_judges_it() {
 async fn subscribing_is_never_wider_than_at_the_server() {
     let policies = policies();
     let nats = server(&policies).await;
+    let hides_all = !is_before_2_12(&nats).await;
     let mut admin = raw::Client::connect_with(&nats.host_port(), &login("admin")).await;
     for (index, policy) in policies.iter().enumerate() {
         let mut user = connect(&nats, index).await;
         for pattern in patterns() {
             let brought = brings(&mut user, &mut admin, pattern.as_str()).await;
+            let brought = brought.map(|subjects| known(subjects, policy, hides_all));
             check(policy, &pattern, brought.as_ref());
         }
     }
+}
+
+async fn is_before_2_12(nats: &Nats) -> bool {
+    let info = raw::server_info(&nats.host_port()).await.expect("INFO");
+    let version = info["version"].as_str().expect("a version");
+    ["2.10.", "2.11."]
+        .iter()
+        .any(|old| version.starts_with(old))
+}
+
+/// Before 2.12 the server delivers some messages that a deny entry names, where the entry only overlaps
+/// with the subscription. Those are left out: natsway shows them with no server.
+fn known(brought: BTreeSet<String>, policy: &SubjectPolicy, hides_all: bool) -> BTreeSet<String> {
+    let is_denied = |subject: &String| policy.deny.iter().any(|entry| entry.matches(subject));
+    let is_known = |subject: &String| hides_all || !is_denied(subject);
+    brought.into_iter().filter(is_known).collect()
 }
 
 fn check(policy: &SubjectPolicy, pattern: &SubjectPattern, brought: Option<&BTreeSet<String>>) {

@@ -13,5 +13,4 @@ mod poison;
 mod recovery;
 mod replay;
 mod slow_reader;
-mod stored_poison;
 mod workers;

@@ -86,6 +86,8 @@ impl Builder {
             client: Client::new(&format!("http://{}", tcp.cloned().unwrap_or_default())),
             admin_client: reqwest::Client::builder()
                 .no_proxy()
+                // Tests shorten idle timeouts, and a connection may be closed while it is taken.
+                .pool_max_idle_per_host(0)
                 .build()
                 .expect("a client without TLS"),
             data,

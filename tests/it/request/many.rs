@@ -137,7 +137,8 @@ async fn they_are_envelopes_with_the_subject_that_was_asked() {
 
 #[tokio::test]
 async fn a_reader_that_stands_still_is_held_a_bounded_part_for() {
-    let nats = Nats::start().await;
+    // The answers are 100 MB at once: more than the server would keep for a connection that is busy.
+    let nats = Nats::builder().config("max_pending: 512MB").start().await;
     // Both answers go over one connection, so whoever has the second was sent all of the first.
     let responder = nats.client().await;
     let mut requests = responder.subscribe("*").await.unwrap();

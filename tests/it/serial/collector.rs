@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -58,29 +59,35 @@ async fn resident_mib(bridge: &Bridge) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_fails_costs_neither_memory_nor_a_late_end() {
-    for (fault, begin) in FAULTS {
-        let (nats, collector) = (Nats::start().await, Collector::start().await);
-        begin(&collector);
-        let bridge = traced(&nats, &collector).await;
-        // Fills the queue of spans, where nobody empties it.
-        publish(&bridge, 300).await;
-        let before = resident_mib(&bridge).await;
-        publish(&bridge, soak(600, 30_000)).await;
-        let grown = resident_mib(&bridge).await - before;
-        assert!(grown < 16.0, "{fault}: {grown} MiB more");
-        eventually(Duration::from_secs(30), "it was asked", async || {
-            collector.asked() > 0
+    stream::iter(FAULTS)
+        .for_each_concurrent(soak(FAULTS.len(), 1), async |(fault, begin)| {
+            costs_neither_memory_nor_a_late_end(fault, begin).await;
         })
         .await;
-        publish(&bridge, 20).await;
-        let begun = Instant::now();
-        bridge.sigterm();
-        let status = bridge.wait_exit(Duration::from_secs(60)).await;
-        assert!(status.success(), "{fault}: {status}");
-        // Two seconds for the spans; the rest is a machine under load.
-        let bound = Duration::from_secs(soak(10, 3));
-        assert!(begun.elapsed() < bound, "{fault}: {:?}", begun.elapsed());
-    }
+}
+
+async fn costs_neither_memory_nor_a_late_end(fault: &str, begin: Fault) {
+    let (nats, collector) = (Nats::start().await, Collector::start().await);
+    begin(&collector);
+    let bridge = traced(&nats, &collector).await;
+    // Fills the queue of spans, where nobody empties it.
+    publish(&bridge, 300).await;
+    let before = resident_mib(&bridge).await;
+    publish(&bridge, soak(600, 30_000)).await;
+    let grown = resident_mib(&bridge).await - before;
+    assert!(grown < 16.0, "{fault}: {grown} MiB more");
+    eventually(Duration::from_secs(30), "it was asked", async || {
+        collector.asked() > 0
+    })
+    .await;
+    publish(&bridge, 20).await;
+    let begun = Instant::now();
+    bridge.sigterm();
+    let status = bridge.wait_exit(Duration::from_secs(60)).await;
+    assert!(status.success(), "{fault}: {status}");
+    // Two seconds for the spans; the rest is a machine under load.
+    let bound = Duration::from_secs(soak(10, 3));
+    assert!(begun.elapsed() < bound, "{fault}: {:?}", begun.elapsed());
 }
 
 /// Answers a second of clients that ask as soon as they are answered.

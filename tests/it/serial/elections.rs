@@ -93,7 +93,7 @@ async fn an_election_is_never_taken_for_something_that_is_not_there() {
         publishers.spawn(publish(bridge.client(), Arc::clone(&notes)));
         workers.spawn(work(bridge.client(), Arc::clone(&notes)));
     }
-    for _ in 0..soak(4, 60) {
+    for _ in 0..soak(2, 60) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         nats.js("STREAM.LEADER.STEPDOWN.S", &json!({})).await;
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bridge, Client, Nats, SOON, eventually, within};
+use crate::harness::{Bridge, Client, Nats, SOON, eventually, soak, within};
 
 const BLOCKS: [&[u8]; 3] = [
     b"NATS/1.0\r\nA: b\rc\r\n\r\n",
@@ -117,7 +117,7 @@ async fn what_cannot_be_read_keeps_nobody_from_jetstream() {
     let stop = Arc::new(AtomicBool::new(false));
     let others = tokio::spawn(others(bridge.client(), Arc::clone(&stop)));
     let _live = bridge.ndjson("/v1/streams/S/subscribe?from=all").await;
-    let until = tokio::time::Instant::now() + Duration::from_secs(15);
+    let until = tokio::time::Instant::now() + Duration::from_secs(soak(5, 15));
     while tokio::time::Instant::now() < until {
         let path = "/v1/streams/S/consumers/c/fetch?max=10&wait=2s";
         bridge.post(path).send().await;
