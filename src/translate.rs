@@ -15,4 +15,6 @@ pub mod sse;
 mod traceparent;
 
 pub use json::{JsonText, embeddable as is_embeddable_json};
-pub use traceparent::{ClientContext, ContextHeader, is_traceparent, trace_ids};
+pub use traceparent::{
+    ClientContext, ContextHeader, is_traceparent, sampled_traceparent, trace_ids,
+};

@@ -100,12 +100,12 @@ impl Deliveries {
 }
 
 fn described(mut span: Span, delivery: &Delivery) -> Span {
-    let subject = delivery.message.subject.to_string();
+    let subject = delivery.message.subject.as_str();
     span.set(names::MESSAGING_DESTINATION_NAME, subject);
     if let Some(stored) = &delivery.stored {
         let id = format!("{}:{}", stored.stream, stored.position.seq);
-        span.set(names::MESSAGING_MESSAGE_ID, id);
-        span.set(names::NATS_STREAM, stored.stream.to_string());
+        span.set(names::MESSAGING_MESSAGE_ID, &*id);
+        span.set(names::NATS_STREAM, &*stored.stream);
     }
     span
 }

@@ -27,8 +27,7 @@ impl Operation {
             Self::Request => (SpanKind::Client, names::REQUEST),
         };
         let mut span = messaging(origin, kind, name, names::SEND);
-        let subject = subject.as_str().to_owned();
-        span.set(names::MESSAGING_DESTINATION_NAME, subject);
+        span.set(names::MESSAGING_DESTINATION_NAME, subject.as_str());
         span
     }
 }
@@ -40,7 +39,7 @@ pub(super) fn messaging(
     name: &'static str,
     operation_type: &'static str,
 ) -> Span {
-    let mut span = Span::begin(origin, kind, name);
+    let mut span = Span::begin(origin, kind, &[name]);
     span.set(names::MESSAGING_SYSTEM, names::NATS);
     span.set(names::MESSAGING_OPERATION_NAME, name);
     span.set(names::MESSAGING_OPERATION_TYPE, operation_type);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
 
 use crate::config;
 use crate::telemetry::metrics::TraceCounters;
@@ -23,45 +24,77 @@ const SAMPLE: f64 = 0.01;
 /// shared with programs that may understand it. No line quotes it, since an endpoint may hold a password.
 pub(super) fn start(settings: &config::Traces, counters: TraceCounters) -> Option<Traces> {
     let variable = |name: &str| std::env::var(name).ok();
-    let endpoint = endpoint(settings, variable)?;
-    if !is_usable(&endpoint) {
+    let endpoint = usable(&endpoint(settings, variable)?);
+    if endpoint.is_none() {
         tracing::warn!(
             "no traces are sent: the OTLP endpoint in the environment is no http or https URL"
         );
-        return None;
     }
     warn_of_what_is_not_honoured(variable);
     let sending = Sending {
-        endpoint,
+        endpoint: endpoint?,
+        headers: headers(variable),
+        is_compressed: compression(variable).is_some_and(|word| is_one_of(&word, &["gzip"])),
         timeout: timeout(variable),
         sample: share(variable),
     };
-    let traces = Traces::start(&sending, counters);
-    if traces.is_none() {
-        tracing::warn!("no traces are sent: the OTEL_EXPORTER_OTLP_* environment makes no sense");
-    }
-    traces
+    Some(Traces::start(sending, counters))
 }
 
-fn is_usable(endpoint: &str) -> bool {
-    endpoint
-        .parse::<Uri>()
-        .is_ok_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
+fn usable(endpoint: &str) -> Option<Uri> {
+    let uri: Uri = endpoint.parse().ok()?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    (is_http && uri.host().is_some()).then_some(uri)
+}
+
+fn first(variable: impl Fn(&str) -> Option<String>, names: [&str; 2]) -> Option<String> {
+    names.iter().find_map(|name| said(&variable, name))
+}
+
+fn compression(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    const NAMES: [&str; 2] = [
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+    ];
+    first(variable, NAMES)
+}
+
+/// Pairs as in `baggage`: `name=value,name=value`, with values percent-encoded.
+fn headers(variable: impl Fn(&str) -> Option<String>) -> HeaderMap {
+    const NAMES: [&str; 2] = [
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+    ];
+    let text = first(variable, NAMES).unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
+        match header(pair) {
+            Some((name, value)) => _ = headers.insert(name, value),
+            None => {
+                tracing::warn!("a header for the OTLP collector is no `name=value`; it is left out")
+            }
+        }
+    }
+    headers
+}
+
+fn header(pair: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = pair.split_once('=')?;
+    let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+    let mut value = HeaderValue::from_str(&value).ok()?;
+    value.set_sensitive(true);
+    Some((name.trim().parse().ok()?, value))
 }
 
 fn warn_of_what_is_not_honoured(variable: impl Fn(&str) -> Option<String>) {
-    let first = |names: [&str; 2]| names.iter().find_map(|name| said(&variable, name));
-    let compression = first([
-        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
-        "OTEL_EXPORTER_OTLP_COMPRESSION",
-    ]);
-    if compression.is_some_and(|word| !is_one_of(&word, &["gzip", "none"])) {
+    if compression(&variable).is_some_and(|word| !is_one_of(&word, &["gzip", "none"])) {
         tracing::warn!("traces are sent without compression: natsway knows gzip only");
     }
-    let protocol = first([
+    const PROTOCOL: [&str; 2] = [
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
         "OTEL_EXPORTER_OTLP_PROTOCOL",
-    ]);
+    ];
+    let protocol = first(&variable, PROTOCOL);
     if protocol.is_some_and(|word| !is_one_of(&word, &["http/protobuf"])) {
         tracing::warn!("traces are sent as http/protobuf: natsway knows no other protocol");
     }
@@ -213,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn headers_are_pairs_and_what_is_none_is_left_out() {
+        let pairs = [(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "api-key=a%20b, x = y ,,nothing,=z,bad name=1",
+        )];
+        let found = in_environment(|variable| headers(variable), &pairs);
+        assert_eq!(found.len(), 2);
+        assert_eq!(
+            (&found["api-key"], &found["x"]),
+            (
+                &HeaderValue::from_static("a b"),
+                &HeaderValue::from_static("y")
+            )
+        );
+    }
+
+    #[test]
     fn only_urls_of_http_are_usable() {
         for (endpoint, fits) in [
             ("http://c:4318/v1/traces", true),
@@ -222,7 +272,7 @@ mod tests {
             ("http:// c", false),
             ("", false),
         ] {
-            assert_eq!(is_usable(endpoint), fits, "{endpoint}");
+            assert_eq!(usable(endpoint).is_some(), fits, "{endpoint}");
         }
     }
 

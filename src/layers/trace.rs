@@ -63,22 +63,19 @@ fn enter(tracer: &Tracer, named: &Named, request: &mut Request) -> Option<Span> 
     }
     let span = begin(*origin, named, request);
     span.write_to(request.headers_mut());
-    if let Some(below) = span.below() {
-        request.extensions_mut().insert(below);
-    }
+    request.extensions_mut().insert(span.below());
     Some(span)
 }
 
 fn begin(origin: Origin, named: &Named, request: &Request) -> Span {
-    let method = request.method().as_str().to_owned();
-    let name = format!("{method} {}", named.path);
-    let mut span = Span::begin(origin, SpanKind::Server, name);
+    let method = request.method().as_str();
+    let mut span = Span::begin(origin, SpanKind::Server, &[method, " ", &named.path]);
     span.set(names::HTTP_REQUEST_METHOD, method);
-    span.set(names::HTTP_ROUTE, Arc::clone(&named.path));
-    span.set(names::ROUTE, Arc::clone(&named.route));
+    span.set(names::HTTP_ROUTE, &*named.path);
+    span.set(names::ROUTE, &*named.route);
     span.set(names::URL_SCHEME, "http");
     if let Some(id) = &Context::of(request).id {
-        span.set(names::REQUEST_ID, id.to_text().into_owned());
+        span.set(names::REQUEST_ID, &*id.to_text());
     }
     span
 }

@@ -5,16 +5,18 @@
 //! spans cost something whether anybody wants them or not.
 
 mod client;
+mod envelope;
 mod export;
 pub mod names;
 mod span;
+mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
-use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use http::{HeaderMap, HeaderName, Uri};
+use opentelemetry::trace::{SpanId, TraceId};
 use tokio::time::Instant;
 
 use crate::config::{self, Trust};
@@ -22,8 +24,8 @@ use crate::telemetry::metrics::TraceCounters;
 use crate::translate::headers::{forget_context, forget_trace, traceparent_in, traceparent_of};
 use crate::translate::{ClientContext, trace_ids};
 use export::Exporter;
-pub use opentelemetry::trace::SpanKind;
-pub use span::{Origin, Span};
+pub use span::{Origin, Span, SpanKind};
+pub use wire::Value;
 
 /// Of the readers of one message, so many have a span each: a trace with thousands says no more.
 const READERS_MAX: u32 = 16;
@@ -34,10 +36,14 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const ENDING: Duration = Duration::from_secs(2);
 
 /// Where spans are sent to, and how many.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Sending {
-    /// A whole URL.
-    pub endpoint: String,
+    /// Where to: http or https, and a path.
+    pub endpoint: Uri,
+    /// What goes along with each batch, such as a token.
+    pub headers: HeaderMap,
+    /// Whether batches are sent as gzip.
+    pub is_compressed: bool,
     /// How long one batch may take.
     pub timeout: Duration,
     /// The share that is traced where neither the caller nor the configuration says.
@@ -52,13 +58,13 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Begins to send. None where the `OTEL_*` environment, which is asked for the rest, makes no sense.
+    /// Begins to send.
     #[must_use]
-    pub fn start(sending: &Sending, counters: TraceCounters) -> Option<Self> {
-        Some(Self {
-            task: export::Task::start(sending, counters)?,
+    pub fn start(sending: Sending, counters: TraceCounters) -> Self {
+        Self {
             sample: sending.sample,
-        })
+            task: export::Task::start(sending, counters),
+        }
     }
 
     /// What decides for each request. Made anew with the routes, and so by a reload.
@@ -126,14 +132,6 @@ impl Remote {
             span: SpanId::from_hex(span).ok()?,
             is_sampled: flags & 1 == 1,
         })
-    }
-
-    fn context(self) -> SpanContext {
-        let flags = match self.is_sampled {
-            true => TraceFlags::SAMPLED,
-            false => TraceFlags::NOT_SAMPLED,
-        };
-        SpanContext::new(self.trace, self.span, flags, true, TraceState::default())
     }
 }
 
@@ -270,7 +268,7 @@ fn origin(exporter: &Exporter, trace: TraceId, parent: SpanId, linked: Option<Re
         trace,
         parent,
         is_remote: parent != SpanId::INVALID,
-        link: linked.map(Remote::context),
+        link: linked,
         exporter: exporter.clone(),
     }
 }
@@ -311,12 +309,14 @@ mod tests {
             ..config::Traces::default()
         };
         let sending = Sending {
-            endpoint: "http://127.0.0.1:1/v1/traces".to_owned(),
+            endpoint: Uri::from_static("http://127.0.0.1:1/v1/traces"),
+            headers: HeaderMap::new(),
+            is_compressed: false,
             timeout: Duration::from_secs(1),
             sample: 0.0,
         };
-        let traces = Traces::start(&sending, Metrics::new().traces());
-        traces.unwrap().tracer(&settings).decide(headers)
+        let traces = Traces::start(sending, Metrics::new().traces());
+        traces.tracer(&settings).decide(headers)
     }
 
     #[tokio::test]
@@ -354,8 +354,8 @@ mod tests {
             };
             assert_ne!(origin.trace.to_string(), TRACE);
             let link = origin.link.unwrap();
-            assert_eq!(link.trace_id().to_string(), TRACE);
-            assert_eq!(link.span_id().to_string(), SPAN);
+            assert_eq!(link.trace.to_string(), TRACE);
+            assert_eq!(link.span.to_string(), SPAN);
             let Decision::Record(origin) = decide(Trust::Ignore, 1.0, &headers(flags)) else {
                 panic!("all are sampled");
             };

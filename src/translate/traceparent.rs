@@ -70,6 +70,23 @@ pub fn trace_ids(value: &str) -> Option<(&str, &str)> {
     is_traceparent(value).then(|| (&value[3..35], &value[36..52]))
 }
 
+/// The `traceparent` of a sampled span, which goes out twice with every sampled request.
+#[must_use]
+pub fn sampled_traceparent(trace: [u8; 16], span: [u8; 8]) -> [u8; 55] {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
+    write_hex(&trace, &mut text[3..35]);
+    write_hex(&span, &mut text[36..52]);
+    text
+}
+
+fn write_hex(bytes: &[u8], text: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
 fn is_id(text: &str, length: usize) -> bool {
     is_hex(text, length) && text.bytes().any(|byte| byte != b'0')
 }
@@ -83,7 +100,22 @@ fn is_hex(text: &str, length: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_traceparent, trace_ids};
+    use super::{is_traceparent, sampled_traceparent, trace_ids};
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (trace, span) = (
+            0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128,
+            0xb7ad_6b71_6920_3331_u64,
+        );
+        let text = sampled_traceparent(trace.to_be_bytes(), span.to_be_bytes());
+        let text = std::str::from_utf8(&text).unwrap();
+        assert_eq!(
+            text,
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        );
+        assert!(is_traceparent(text));
+    }
 
     #[test]
     fn only_whole_ones_pass() {

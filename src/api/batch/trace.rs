@@ -38,8 +38,7 @@ impl Trace {
     pub(super) fn sends_to(&mut self, subject: Option<&Subject>) {
         self.is_begun = true;
         if let (Some(span), Some(subject)) = (&mut self.span, subject) {
-            let subject = subject.as_str().to_owned();
-            span.set(names::MESSAGING_DESTINATION_NAME, subject);
+            span.set(names::MESSAGING_DESTINATION_NAME, subject.as_str());
         }
     }
 

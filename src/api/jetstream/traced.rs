@@ -55,10 +55,10 @@ impl Drop for Receiving {
 }
 
 fn name(span: &mut Span, stream: &str, consumer: &str) {
-    span.set(names::MESSAGING_DESTINATION_NAME, stream.to_owned());
-    span.set(names::MESSAGING_CONSUMER_GROUP_NAME, consumer.to_owned());
-    span.set(names::NATS_STREAM, stream.to_owned());
-    span.set(names::NATS_CONSUMER, consumer.to_owned());
+    span.set(names::MESSAGING_DESTINATION_NAME, stream);
+    span.set(names::MESSAGING_CONSUMER_GROUP_NAME, consumer);
+    span.set(names::NATS_STREAM, stream);
+    span.set(names::NATS_CONSUMER, consumer);
 }
 
 /// The span of what is said about one message, or about several at once.
@@ -72,7 +72,7 @@ impl SettleSpan {
             let mut span = messaging(origin, SpanKind::Client, kind, names::SETTLE);
             name(&mut span, &ack.stream, &ack.consumer);
             let id = format!("{}:{}", ack.stream, ack.seq);
-            span.set(names::MESSAGING_MESSAGE_ID, id);
+            span.set(names::MESSAGING_MESSAGE_ID, &*id);
             let delivered = i64::try_from(ack.delivered).unwrap_or(i64::MAX);
             span.set(names::NATS_DELIVERED, delivered);
             span

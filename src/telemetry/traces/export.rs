@@ -1,24 +1,22 @@
 //! From spans to the collector. A span is put into a bounded queue and forgotten; when the queue is full,
 //! because the collector is slow or dead, it is counted and dropped. Nobody ever waits for a collector.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry_otlp::{
-    Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Sending;
 use super::client::Client;
+use super::envelope::Envelope;
+use super::wire;
 use crate::telemetry::metrics::TraceCounters;
 
-/// Spans that may wait, some 2 MiB.
+/// Spans that may wait, some 1 MiB.
 const QUEUE: usize = 2048;
 /// Spans that are sent together.
 const BATCH: usize = 512;
@@ -31,24 +29,39 @@ pub(super) struct Exporter(Arc<Queue>);
 
 #[derive(Debug)]
 struct Queue {
-    /// Gone once natsway is ending.
-    sender: Mutex<Option<mpsc::Sender<SpanData>>>,
+    waiting: Mutex<Waiting>,
+    /// There is a first one, or a batch is full, or there will be no more.
+    changed: Notify,
     counters: TraceCounters,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    count: usize,
+    is_closed: bool,
+}
+
+/// Encoded spans, each as a field of `ScopeSpans`.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) spans: Vec<u8>,
+    count: usize,
+}
+
 impl Exporter {
-    /// Takes a span, or drops it.
-    pub(super) fn push(&self, span: SpanData) {
-        let sender = self.0.sender.lock();
-        let counters = &self.0.counters;
-        // Before it is there, or it could be taken first.
-        counters.waiting.inc();
-        let has_room = sender
-            .as_ref()
-            .is_some_and(|sender| sender.try_send(span).is_ok());
-        if !has_room {
-            counters.waiting.dec();
-            counters.dropped.inc();
+    /// Takes an encoded span, or drops it.
+    pub(super) fn push(&self, span: &[u8]) {
+        let mut waiting = self.0.waiting.lock();
+        if waiting.is_closed || waiting.count >= QUEUE {
+            self.0.counters.dropped.inc();
+            return;
+        }
+        let is_notable = waiting.push(span);
+        self.0.show(&waiting);
+        drop(waiting);
+        if is_notable {
+            self.0.changed.notify_one();
         }
     }
 
@@ -58,7 +71,60 @@ impl Exporter {
     }
 
     fn close(&self) {
-        self.0.sender.lock().take();
+        self.0.waiting.lock().is_closed = true;
+        self.0.changed.notify_one();
+    }
+}
+
+impl Waiting {
+    /// Whether it is the first one, or fills a batch.
+    fn push(&mut self, span: &[u8]) -> bool {
+        self.count += 1;
+        let has_room = |batch: &Batch| batch.count < BATCH;
+        if !self.batches.back().is_some_and(has_room) {
+            self.batches.push_back(Batch::default());
+        }
+        let Some(batch) = self.batches.back_mut() else {
+            return false;
+        };
+        wire::bytes(&mut batch.spans, 2, span);
+        batch.count += 1;
+        self.count == 1 || batch.count == BATCH
+    }
+
+    fn has(&self, spans: usize) -> bool {
+        self.is_closed
+            || self
+                .batches
+                .front()
+                .is_some_and(|batch| batch.count >= spans)
+    }
+}
+
+impl Queue {
+    /// A batch, once it is full or its first span has waited long enough; none at the end.
+    async fn next(&self) -> Option<Batch> {
+        self.has(1).await;
+        let _full_or_late = timeout(GATHER, self.has(BATCH)).await;
+        let mut waiting = self.waiting.lock();
+        let batch = waiting.batches.pop_front()?;
+        waiting.count -= batch.count;
+        self.show(&waiting);
+        Some(batch)
+    }
+
+    async fn has(&self, spans: usize) {
+        loop {
+            if self.waiting.lock().has(spans) {
+                return;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn show(&self, waiting: &Waiting) {
+        let count = i64::try_from(waiting.count).unwrap_or_default();
+        self.counters.waiting.set(count);
     }
 }
 
@@ -71,35 +137,24 @@ pub(super) struct Task {
 
 impl Task {
     /// Starts it.
-    pub(super) fn start(sending: &Sending, counters: TraceCounters) -> Option<Self> {
-        // Its own retries would put the thread to sleep.
-        let otlp = SpanExporter::builder()
-            .with_http()
-            .with_http_client(Client::new())
-            .with_endpoint(sending.endpoint.as_str())
-            .with_protocol(Protocol::HttpBinary)
-            .with_timeout(sending.timeout)
-            .with_retry_policy(RetryPolicy::disabled())
-            .build();
-        // Its error may quote the endpoint, and with it a password.
-        let mut otlp = otlp.ok()?;
-        otlp.set_resource(&resource());
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let collector = Collector {
-            otlp,
+    pub(super) fn start(sending: Sending, counters: TraceCounters) -> Self {
+        let queue = Arc::new(Queue {
+            waiting: Mutex::default(),
+            changed: Notify::new(),
             counters: counters.clone(),
+        });
+        let collector = Collector {
             timeout: sending.timeout,
+            client: Client::new(sending),
+            envelope: Envelope::new(),
+            counters,
             is_failing: false,
         };
-        let task = tokio::spawn(send(receiver, collector));
-        let queue = Queue {
-            sender: Mutex::new(Some(sender)),
-            counters,
-        };
-        Some(Self {
-            exporter: Exporter(Arc::new(queue)),
+        let task = tokio::spawn(send(Arc::clone(&queue), collector));
+        Self {
+            exporter: Exporter(queue),
             task,
-        })
+        }
     }
 
     pub(super) fn exporter(&self) -> Exporter {
@@ -121,37 +176,15 @@ impl Drop for Task {
     }
 }
 
-/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say who this is; without them, `natsway` does.
-fn resource() -> Resource {
-    let names = |name| std::env::var(name).unwrap_or_default();
-    let named = !names("OTEL_SERVICE_NAME").is_empty()
-        || names("OTEL_RESOURCE_ATTRIBUTES").contains("service.name=");
-    let builder = Resource::builder();
-    match named {
-        true => builder.build(),
-        false => builder.with_service_name("natsway").build(),
-    }
-}
-
-async fn send(mut queue: mpsc::Receiver<SpanData>, mut collector: Collector) {
-    while let Some(first) = queue.recv().await {
-        let mut batch = vec![first];
-        let gathering = async {
-            while batch.len() < BATCH
-                && let Some(span) = queue.recv().await
-            {
-                batch.push(span);
-            }
-        };
-        let _full_or_late = timeout(GATHER, gathering).await;
-        let taken = i64::try_from(batch.len()).unwrap_or_default();
-        collector.counters.waiting.dec_by(taken);
-        collector.take(batch).await;
+async fn send(queue: Arc<Queue>, mut collector: Collector) {
+    while let Some(batch) = queue.next().await {
+        collector.take(&batch).await;
     }
 }
 
 struct Collector {
-    otlp: SpanExporter,
+    client: Client,
+    envelope: Envelope,
     counters: TraceCounters,
     timeout: Duration,
     is_failing: bool,
@@ -159,9 +192,10 @@ struct Collector {
 
 impl Collector {
     /// One line when it begins to fail, and one when it is well again.
-    async fn take(&mut self, batch: Vec<SpanData>) {
-        let count = batch.len() as u64;
-        let error = match timeout(self.timeout, self.otlp.export(batch)).await {
+    async fn take(&mut self, batch: &Batch) {
+        let count = batch.count as u64;
+        let body = self.envelope.around(batch);
+        let error = match timeout(self.timeout, self.client.post(body)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("no answer in time".to_owned()),

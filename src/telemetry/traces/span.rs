@@ -1,20 +1,36 @@
 //! A span: what is recorded of a sampled request. There is none of an unsampled one.
 
-use std::borrow::Cow;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue};
-use opentelemetry::trace::{
-    Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
-use opentelemetry::{InstrumentationScope, KeyValue, Value};
-use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use opentelemetry::trace::{SpanId, TraceId};
 
 use super::export::Exporter;
+use super::wire::{self, Value};
 use super::{Remote, names};
+use crate::translate::sampled_traceparent;
 
 /// What OpenTelemetry allows by default.
-const LINKS_MAX: usize = 128;
+const LINKS_MAX: u32 = 128;
+/// Most spans fit.
+const BYTES: usize = 512;
+
+/// `Span.flags`: it is known whether the parent is another process's, and whether it is.
+const IS_REMOTE_KNOWN: u32 = 0x100;
+const IS_REMOTE: u32 = 0x200;
+
+/// What a span is about, by OTLP's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanKind {
+    /// A request that natsway answers.
+    Server = 2,
+    /// A request that natsway makes.
+    Client = 3,
+    /// A message that natsway sends.
+    Producer = 4,
+    /// A message that natsway hands on.
+    Consumer = 5,
+}
 
 /// Where a span belongs.
 #[derive(Clone, Debug)]
@@ -22,137 +38,138 @@ pub struct Origin {
     pub(super) trace: TraceId,
     pub(super) parent: SpanId,
     pub(super) is_remote: bool,
-    pub(super) link: Option<SpanContext>,
+    pub(super) link: Option<Remote>,
     pub(super) exporter: Exporter,
 }
 
 /// A span that goes on. It ends, and is sent, when it is dropped.
 #[derive(Debug)]
 pub struct Span {
-    data: Option<Box<SpanData>>,
+    trace: TraceId,
+    own: SpanId,
+    start: SystemTime,
+    /// What is known of it, as a `Span` of OTLP.
+    known: Vec<u8>,
+    links: u32,
+    is_discarded: bool,
     exporter: Exporter,
 }
 
 impl Span {
-    /// Begins one.
-    pub fn begin(origin: Origin, kind: SpanKind, name: impl Into<Cow<'static, str>>) -> Self {
-        let own = SpanId::from_bytes(rand::random::<[u8; 8]>());
-        let now = SystemTime::now();
-        let mut links = SpanLinks::default();
-        links.links.extend(origin.link.map(Link::with_context));
-        let data = SpanData {
-            span_context: sampled(origin.trace, own, false),
-            parent_span_id: origin.parent,
-            parent_span_is_remote: origin.is_remote,
-            span_kind: kind,
-            name: name.into(),
-            start_time: now,
-            end_time: now,
-            attributes: Vec::with_capacity(8),
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links,
-            status: Status::Unset,
-            instrumentation_scope: scope(),
-        };
-        Self {
-            data: Some(Box::new(data)),
+    /// Begins one. The name is put together from its parts.
+    #[must_use]
+    pub fn begin(origin: Origin, kind: SpanKind, name: &[&str]) -> Self {
+        let mut span = Self {
+            trace: origin.trace,
+            own: SpanId::from_bytes(rand::random::<[u8; 8]>()),
+            start: SystemTime::now(),
+            known: Vec::with_capacity(BYTES),
+            links: 0,
+            is_discarded: false,
             exporter: origin.exporter,
+        };
+        let known = &mut span.known;
+        wire::bytes(known, 1, &span.trace.to_bytes());
+        wire::bytes(known, 2, &span.own.to_bytes());
+        if origin.parent != SpanId::INVALID {
+            wire::bytes(known, 4, &origin.parent.to_bytes());
         }
+        wire::head(known, 5, name.iter().map(|part| part.len()).sum());
+        for part in name {
+            known.extend_from_slice(part.as_bytes());
+        }
+        wire::number(known, 6, kind as u64);
+        let remote = if origin.is_remote { IS_REMOTE } else { 0 };
+        wire::fixed32(known, 16, 1 | IS_REMOTE_KNOWN | remote);
+        if let Some(link) = origin.link {
+            span.link(link);
+        }
+        span
     }
 
     /// Where a span below this one belongs.
     #[must_use]
-    pub fn below(&self) -> Option<Origin> {
-        let context = &self.data.as_ref()?.span_context;
-        Some(Origin {
-            trace: context.trace_id(),
-            parent: context.span_id(),
+    pub fn below(&self) -> Origin {
+        Origin {
+            trace: self.trace,
+            parent: self.own,
             is_remote: false,
             link: None,
             exporter: self.exporter.clone(),
-        })
+        }
     }
 
     /// Makes this span what the headers say is the caller.
     pub fn write_to(&self, headers: &mut HeaderMap) {
-        let Some(text) = self.traceparent() else {
-            return;
-        };
-        if let Ok(value) = HeaderValue::try_from(text) {
+        if let Ok(value) = HeaderValue::from_bytes(&self.traceparent()) {
             headers.insert(super::TRACEPARENT, value);
         }
     }
 
     /// Makes this span what a message's headers say is its publisher.
     pub fn write_to_message(&self, headers: &mut Option<async_nats::HeaderMap>) {
-        let Some(text) = self.traceparent() else {
-            return;
-        };
-        let headers = headers.get_or_insert_default();
-        headers.insert("traceparent", text.as_str());
+        let text = self.traceparent();
+        let text = std::str::from_utf8(&text).expect("it is made of hexadecimal digits");
+        headers.get_or_insert_default().insert("traceparent", text);
     }
 
-    fn traceparent(&self) -> Option<String> {
-        let context = &self.data.as_ref()?.span_context;
-        let (trace, span) = (context.trace_id(), context.span_id());
-        Some(format!("00-{trace}-{span}-01"))
+    fn traceparent(&self) -> [u8; 55] {
+        sampled_traceparent(self.trace.to_bytes(), self.own.to_bytes())
     }
 
     /// Says that it has to do with another span.
     pub fn link(&mut self, to: Remote) {
-        let Some(data) = &mut self.data else { return };
-        match data.links.links.len() < LINKS_MAX {
-            true => data.links.links.push(Link::with_context(to.context())),
-            false => data.links.dropped_count += 1,
+        self.links += 1;
+        if self.links > LINKS_MAX {
+            return;
         }
+        const LENGTH: usize = wire::bytes_length(16) + wire::bytes_length(8) + 5;
+        wire::head(&mut self.known, 13, LENGTH);
+        wire::bytes(&mut self.known, 1, &to.trace.to_bytes());
+        wire::bytes(&mut self.known, 2, &to.span.to_bytes());
+        let flags = u32::from(to.is_sampled) | IS_REMOTE_KNOWN | IS_REMOTE;
+        wire::fixed32(&mut self.known, 6, flags);
     }
 
     /// Says something about what is done. The name is one of [`names`].
-    pub fn set(&mut self, name: &'static str, value: impl Into<Value>) {
-        if let Some(data) = &mut self.data {
-            data.attributes.push(KeyValue::new(name, value));
-        }
+    pub fn set<'a>(&mut self, name: &'static str, value: impl Into<Value<'a>>) {
+        wire::attribute(&mut self.known, 9, name, value.into());
     }
 
     /// Says that it failed, and how, by a word of ours.
     pub fn fail(&mut self, why: &'static str) {
         self.set(names::ERROR_TYPE, why);
-        if let Some(data) = &mut self.data {
-            data.status = Status::error("");
-        }
+        // `Status`, with the code of an error.
+        wire::bytes(&mut self.known, 15, &[0x18, 2]);
     }
 
     /// Ends it without a trace of it.
     pub fn discard(mut self) {
-        self.data = None;
+        self.is_discarded = true;
     }
 
     /// Begins now and not when it was made.
     pub fn restart(&mut self) {
-        if let Some(data) = &mut self.data {
-            data.start_time = SystemTime::now();
-        }
+        self.start = SystemTime::now();
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
-        if let Some(mut data) = self.data.take() {
-            data.end_time = SystemTime::now();
-            self.exporter.push(*data);
+        if self.is_discarded {
+            return;
         }
+        wire::fixed64(&mut self.known, 7, nanoseconds(self.start));
+        wire::fixed64(&mut self.known, 8, nanoseconds(SystemTime::now()));
+        if self.links > LINKS_MAX {
+            let dropped = u64::from(self.links - LINKS_MAX);
+            wire::number(&mut self.known, 14, dropped);
+        }
+        self.exporter.push(&self.known);
     }
 }
 
-pub(super) fn sampled(trace: TraceId, span: SpanId, is_remote: bool) -> SpanContext {
-    let none = TraceState::default();
-    SpanContext::new(trace, span, TraceFlags::SAMPLED, is_remote, none)
-}
-
-fn scope() -> InstrumentationScope {
-    InstrumentationScope::builder(names::SCOPE)
-        .with_version(env!("CARGO_PKG_VERSION"))
-        .with_schema_url(names::SCHEMA_URL)
-        .build()
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
