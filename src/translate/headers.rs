@@ -151,7 +151,9 @@ fn nats_value(name: &str, value: &str) -> Result<HeaderValue, HeaderError> {
         name: name.to_owned(),
         why: "has a value with a control character",
     };
-    if value.chars().any(|c| c.is_control() && c != '\t') {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
+    let is_control = |c: char| c.is_control() && c != '\t';
+    if !value.as_bytes().iter().all(is_plain) && value.chars().any(is_control) {
         return Err(invalid());
     }
     value.parse().map_err(|_| invalid())

@@ -49,19 +49,18 @@ pub enum ClientContext {
 /// not passed on, because every system behind it would have to find that out again.
 #[must_use]
 pub fn is_traceparent(value: &str) -> bool {
-    let mut parts = value.split('-');
-    let (Some(version), Some(trace), Some(parent), Some(flags)) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let Some((head, more)) = value.as_bytes().split_first_chunk::<55>() else {
         return false;
     };
-    is_hex(version, 2)
-        && version != "ff"
-        && is_id(trace, 32)
-        && is_id(parent, 16)
-        && is_hex(flags, 2)
+    let version = &head[..2];
+    [head[2], head[35], head[52]] == *b"---"
+        && is_hex(version)
+        && version != b"ff"
+        && is_id(&head[3..35])
+        && is_id(&head[36..52])
+        && is_hex(&head[53..])
         // Later versions may append fields; version 00 has none.
-        && (version != "00" || parts.next().is_none())
+        && (more.is_empty() || (more[0] == b'-' && version != b"00"))
 }
 
 /// The trace id and the parent id of a whole `traceparent`.
@@ -87,15 +86,13 @@ fn write_hex(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-fn is_id(text: &str, length: usize) -> bool {
-    is_hex(text, length) && text.bytes().any(|byte| byte != b'0')
+fn is_id(text: &[u8]) -> bool {
+    is_hex(text) && text.iter().any(|byte| *byte != b'0')
 }
 
-fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+fn is_hex(text: &[u8]) -> bool {
+    text.iter()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
