@@ -149,12 +149,7 @@ async fn killing_nodes_in_turn_is_survived() {
         node.restart().await;
     }
     load.flows(100, SOON).await;
-    let slowest = load.slowest();
     load.finish().await;
-    assert!(
-        slowest < LOAD.timeout + Duration::from_millis(250),
-        "{slowest:?}"
-    );
 }
 
 /// The node that a link was last connected to.
