@@ -1,5 +1,7 @@
 //! How natsway ends: readiness first, then everything in flight, then streams with a reason.
 
+mod under_load;
+
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;

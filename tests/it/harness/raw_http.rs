@@ -48,6 +48,13 @@ impl Connection {
         Self::over(socket)
     }
 
+    /// Nothing where nobody listens any more.
+    pub(crate) async fn try_tcp(address: &str) -> Option<Self> {
+        let socket = TcpStream::connect(address).await.ok()?;
+        socket.set_nodelay(true).ok()?;
+        Some(Self::over(socket))
+    }
+
     pub(crate) async fn unix(path: &Path) -> Self {
         Self::over(UnixStream::connect(path).await.expect("natsway listens"))
     }
