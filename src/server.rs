@@ -97,7 +97,13 @@ pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limit
         let kept = (slot, drain.work(), GaugeGuard::new(&limits.connections));
         connections.spawn(connection::serve(Arc::clone(&shared), socket, peer, kept));
     }
-    drop(listeners);
+    let until = backlog_until.unwrap_or_else(|| Instant::now() + BACKLOG_TIME);
+    for listener in listeners {
+        while let Some((slot, socket, peer)) = waiting(&listener, &limits, until) {
+            let kept = (slot, drain.work(), GaugeGuard::new(&limits.connections));
+            connections.spawn(connection::serve(Arc::clone(&shared), socket, peer, kept));
+        }
+    }
     drop(accepting);
     while connections.join_next().await.is_some() {}
 }
@@ -130,6 +136,16 @@ async fn next(
             () = drain.draining() => return None,
         }
     }
+}
+
+/// A connection that waits in the backlog, and its place.
+fn waiting(listener: &Listener, limits: &Limits, until: Instant) -> Option<(Slot, Socket, Peer)> {
+    if Instant::now() > until {
+        return None;
+    }
+    let slot = limits.slots.take_now()?;
+    let (socket, peer) = listener.accept_now()?;
+    Some((slot, socket, peer))
 }
 
 /// How long the backlog is served after the drain began.

@@ -11,6 +11,7 @@ use async_nats::header::HeaderMap as NatsHeaders;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 
 use super::recipe::Recipe;
@@ -129,7 +130,8 @@ impl Requester {
             .bodies
             .draw(reply.payload.len() as u64)
             .ok_or_else(no_room_for_reply)?;
-        let body = answer::paid(reply.payload, drawn);
+        // What was read along with it must not be held with it.
+        let body = answer::paid(Bytes::copy_from_slice(&reply.payload), drawn);
         Ok(answer::payload(body, headers, rules))
     }
 }

@@ -159,15 +159,13 @@ impl SendQueue {
     /// Refuses everything from now on; what waits was not sent, and its callers have it back. Returns
     /// how many messages that nobody waits for go with it.
     pub(super) fn close(&self) -> usize {
-        let entries = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            state.bytes = 0;
-            state.messages = 0;
-            std::mem::take(&mut state.entries)
-        };
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.bytes = 0;
+        state.messages = 0;
         let mut unconfirmed = 0;
-        for entry in entries {
+        // Under the lock: whoever else closes comes back only when all have theirs.
+        for entry in state.entries.drain(..) {
             match entry.ticket {
                 Some(ticket) => ticket.give_back(entry.load.into_one()),
                 None => unconfirmed += entry.load.len(),

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
 
 use super::io::Socket;
 use crate::config::ListenAddr;
@@ -196,5 +197,37 @@ impl Listener {
         };
         let local = Arc::clone(&self.local);
         Poll::Ready(Ok((socket, Peer { local, remote })))
+    }
+
+    /// A connection that the kernel has accepted on our behalf, asked of the kernel itself: the runtime
+    /// learns of one only after a turn of its own, and may have been kept from that for long.
+    pub(super) fn accept_now(&self) -> Option<(Socket, Peer)> {
+        let (socket, remote) = match &self.socket {
+            Bound::Tcp(listener) => {
+                let stream = std::net::TcpStream::from(accept(listener)?);
+                let remote = stream.peer_addr().ok();
+                (Socket::Tcp(TcpStream::from_std(stream).ok()?), remote)
+            }
+            Bound::Unix(listener, _) => {
+                let stream = std::os::unix::net::UnixStream::from(accept(listener)?);
+                (Socket::Unix(UnixStream::from_std(stream).ok()?), None)
+            }
+        };
+        let local = Arc::clone(&self.local);
+        Some((socket, Peer { local, remote }))
+    }
+}
+
+/// None where nobody waits. A client that has left again is nobody.
+fn accept(listener: impl AsFd) -> Option<OwnedFd> {
+    use rustix::io::Errno;
+    use rustix::net::{SocketFlags, accept_with};
+    loop {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match accept_with(&listener, flags) {
+            Ok(accepted) => return Some(accepted),
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(_) => return None,
+        }
     }
 }

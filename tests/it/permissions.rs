@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _};
+use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Bridge, Nats, round_trip};
+use crate::harness::{Bridge, Nats, SOON, round_trip, within};
 
 /// Users by what natsway can know of their permissions at connect.
 const USERS: &str = r#"
@@ -21,7 +22,8 @@ authorization { users = [
   # Has no inbox at all.
   { user: noinbox, password: pw, permissions: { publish: { allow: ["yes.>"] }, subscribe: { allow: ["yes.>"] } } }
   # May read its inbox, but not write there: as with an account that only imports replies.
-  { user: readonly, password: pw, permissions: { publish: { deny: ["_INBOX_natsway.>"] } } }
+  { user: readonly, password: pw, permissions: { publish: { deny: ["_INBOX_natsway.>", "no.>"] } } }
+  { user: witness, password: pw }
 ] }
 "#;
 
@@ -30,49 +32,81 @@ async fn bridge_as(nats: &Nats, user: &str, more: &str) -> Bridge {
     Bridge::start(nats, &yaml).await
 }
 
-async fn no_denied_message_is_confirmed(user: &str, workers: usize) {
+/// A thousand publishes at once, every other one of them denied; each with the answer that it must
+/// have. What was accepted is delivered, and nothing that was denied.
+async fn a_thousand_of_which_half_are_denied(
+    user: &str,
+    workers: usize,
+    query: &str,
+    allowed: u16,
+    denied: (u16, &'static str),
+) {
     let nats = Nats::builder().config(USERS).start().await;
+    let witness = nats.client_as("witness", "pw").await;
+    let stream = json!({"name": "S", "subjects": ["yes.>"], "storage": "memory"});
+    let create = witness.request("$JS.API.STREAM.CREATE.S", stream.to_string().into());
+    create.await.unwrap();
+    let mut seen = witness.subscribe("*.*").await.unwrap();
+    round_trip(&witness).await;
     let bridge = bridge_as(&nats, user, &format!("runtime: {{ workers: {workers} }}")).await;
-    let bridge = Arc::new(bridge);
     let mut publishes = JoinSet::new();
     for i in 0..1000 {
-        let bridge = Arc::clone(&bridge);
+        let kind = ["yes", "no"][i % 2];
+        let publish = bridge.post(&format!("/v1/publish/{kind}.{i}{query}"));
+        let publish = publish.body("x").send();
         publishes.spawn(async move {
-            if i % 2 == 0 {
-                let answer = bridge
-                    .post(&format!("/v1/publish/yes.{i}"))
-                    .body("x")
-                    .send()
-                    .await;
-                answer.expect(204);
-            } else {
-                let answer = bridge
-                    .post(&format!("/v1/publish/no.{i}"))
-                    .body("x")
-                    .send()
-                    .await;
-                answer.expect_problem(403, "nats-permission-denied");
+            let answer = publish.await;
+            match kind {
+                "yes" => drop(answer.expect(allowed)),
+                _ => drop(answer.expect_problem(denied.0, denied.1)),
             }
         });
     }
     while let Some(done) = publishes.join_next().await {
         done.expect("each publish is answered as it must be");
     }
+    // What natsway was to send has left it with this, over the same link.
+    bridge.sigterm();
+    bridge.wait_exit(SOON).await;
+    witness.publish("the.end", "".into()).await.unwrap();
+    let mut delivered = 0;
+    loop {
+        let message = within(SOON, "the end", seen.next()).await.unwrap();
+        if message.subject.as_str() == "the.end" {
+            break;
+        }
+        assert!(!message.subject.starts_with("no."), "{}", message.subject);
+        delivered += usize::from(message.subject.starts_with("yes."));
+    }
+    let accepted = if allowed < 300 { 500 } else { 0 };
+    assert_eq!(delivered, accepted);
 }
+
+const DENIED: (u16, &str) = (403, "nats-permission-denied");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_denied_message_is_confirmed_where_the_rules_are_known() {
-    no_denied_message_is_confirmed("known", 2).await;
+    for workers in [1, 2] {
+        a_thousand_of_which_half_are_denied("known", workers, "", 204, DENIED).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_denied_message_is_confirmed_where_they_are_not_with_one_worker() {
-    no_denied_message_is_confirmed("unknown", 1).await;
+async fn no_denied_message_is_confirmed_where_they_are_not() {
+    for workers in [1, 2] {
+        a_thousand_of_which_half_are_denied("unknown", workers, "", 204, DENIED).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_denied_message_is_confirmed_where_they_are_not_with_two_workers() {
-    no_denied_message_is_confirmed("unknown", 2).await;
+async fn no_denied_message_is_confirmed_without_an_inbox() {
+    const UNAVAILABLE: (u16, &str) = (501, "confirm-unavailable");
+    for workers in [1, 2] {
+        a_thousand_of_which_half_are_denied("noinbox", workers, "", 501, UNAVAILABLE).await;
+        for (query, allowed) in [("?confirm=none", 202), ("?confirm=stream", 200)] {
+            a_thousand_of_which_half_are_denied("readonly", workers, query, allowed, DENIED).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ mod elections;
 mod huge_batch;
 mod load;
 mod make_run;
+mod memory;
 mod overload;
 mod poison;
 mod recovery;

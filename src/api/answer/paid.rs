@@ -1,46 +1,27 @@
 //! An answer's body that was paid for from `memory.bodies`.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 
 use crate::layers::memory::Drawn;
 
 struct Paid {
     bytes: Bytes,
-    // Given back when the body was written out, or when the client went away.
+    // Given back with the last of the bytes: the parser takes a body from its owner at once, and holds
+    // it for as long as the client does not read.
     _drawn: Drawn,
 }
 
-/// A body that holds what was drawn for it.
-pub(in crate::api) fn paid(bytes: Bytes, drawn: Drawn) -> Body {
-    Body::new(Paid {
-        bytes,
-        _drawn: drawn,
-    })
+impl AsRef<[u8]> for Paid {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
-impl http_body::Body for Paid {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = std::mem::take(&mut self.bytes);
-        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.len() as u64)
-    }
+/// A body that holds what was drawn for it until it was written out, or the client went away.
+pub(in crate::api) fn paid(bytes: Bytes, drawn: Drawn) -> Body {
+    Body::from(Bytes::from_owner(Paid {
+        bytes,
+        _drawn: drawn,
+    }))
 }

@@ -72,7 +72,8 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) const fn new(limits: Buffer, budget: Arc<Budget>) -> Self {
+    pub(super) fn new(limits: Buffer, budget: Arc<Budget>) -> Self {
+        budget.enter();
         Self {
             slots: VecDeque::new(),
             first: 0,
@@ -135,7 +136,10 @@ impl Ring {
         while !self.slots.is_empty() && self.is_over(bytes) {
             self.drop_oldest();
         }
-        while !self.budget.take(bytes * WITH_ENCODED_FORM) {
+        while !self
+            .budget
+            .take_for(self.bytes * WITH_ENCODED_FORM, bytes * WITH_ENCODED_FORM)
+        {
             if self.slots.is_empty() {
                 // Not even one message is left for us: it is lost like one that fell off.
                 self.first += 1;
@@ -238,6 +242,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes * WITH_ENCODED_FORM);
+        self.budget.leave();
     }
 }
 
@@ -317,6 +322,33 @@ mod tests {
         }
         assert!(matches!(ring.next(reader), Found::Lost(92..)));
         drop(ring);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn one_whose_readers_keep_up_finds_room_beside_those_whose_do_not() {
+        let budget = Budget::new(1 << 20);
+        let limits = Buffer {
+            messages: 10_000,
+            bytes: 1 << 20,
+        };
+        let mut stalled: Vec<_> = (0..9)
+            .map(|_| Ring::new(limits, Arc::clone(&budget)))
+            .collect();
+        let mut read = Ring::new(limits, Arc::clone(&budget));
+        for ring in &mut stalled {
+            ring.sit_first();
+        }
+        let reader = read.sit_first();
+        for _ in 0..1000 {
+            for ring in &mut stalled {
+                ring.push(message(1000));
+            }
+            read.push(message(1000));
+            assert!(matches!(read.next(reader), Found::Slot(_)));
+            assert!(budget.used() <= 1 << 20);
+        }
+        drop(stalled);
         assert_eq!(budget.used(), 0);
     }
 

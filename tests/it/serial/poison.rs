@@ -13,8 +13,11 @@ use crate::harness::{Bridge, Nats, SOON, eventually, raw, soak, within};
 
 const READERS: usize = 100;
 
+/// What it is, the subject, and the header block where there is one.
+type Frame = (&'static str, &'static [u8], Option<&'static [u8]>);
+
 /// Frames that a client library does not expect of a server.
-const POISON: &[(&str, &[u8], Option<&[u8]>)] = &[
+const POISON: &[Frame] = &[
     (
         "a lone CR in a value",
         b"poison.a",
