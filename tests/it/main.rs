@@ -38,6 +38,7 @@ mod server;
 mod shutdown;
 mod sse;
 mod stored_poison;
+mod strange_subjects;
 mod stream_life;
 mod streams;
 mod subscribe;

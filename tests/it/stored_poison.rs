@@ -127,3 +127,34 @@ async fn what_cannot_be_read_keeps_nobody_from_jetstream() {
     let (good, all) = others.await.expect("no panic");
     assert!(good * 10 >= all * 9, "{good} of {all}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_passes_over_a_subject_that_is_no_text() {
+    let nats = Nats::start().await;
+    nats.stream("S", &["s.>"], json!({})).await;
+    let mut raw = nats.raw().await;
+    raw.publish("s.a", b"good").await;
+    raw.publish(b"s.\xff\xfe", b"bad").await;
+    raw.publish("s.b", b"good").await;
+    raw.flush().await;
+    eventually(SOON, "all are stored", async || {
+        nats.stream_state("S").await["messages"] == 3
+    })
+    .await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut replay = bridge
+        .ndjson("/v1/streams/S/subscribe?from=all&until=now")
+        .await;
+    let mut told = Vec::new();
+    while let Some(line) = within(SOON, "the replay", replay.json_line()).await {
+        told.push(line);
+    }
+    let [first, gap, last, end] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!((&first["seq"], &last["seq"]), (&json!(1), &json!(3)));
+    assert_eq!(gap["reason"], "unreadable", "{gap}");
+    assert_eq!((&gap["from_seq"], &gap["to_seq"]), (&json!(2), &json!(2)));
+    assert_eq!(end["reason"], "caught-up");
+    assert!(bridge.exited().is_none());
+}

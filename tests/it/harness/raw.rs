@@ -106,14 +106,20 @@ impl Client {
         self.sids
     }
 
-    /// PUB with any payload.
-    pub(crate) async fn publish(&mut self, subject: &str, payload: &[u8]) {
+    /// PUB with any payload, to a subject of any bytes that the server takes for one.
+    pub(crate) async fn publish(&mut self, subject: impl AsRef<[u8]>, payload: &[u8]) {
         self.publish_reply(subject, "", payload).await;
     }
 
     /// PUB with a reply subject.
-    pub(crate) async fn publish_reply(&mut self, subject: &str, reply: &str, payload: &[u8]) {
-        let mut frame = format!("PUB {subject} {reply} {}\r\n", payload.len()).into_bytes();
+    pub(crate) async fn publish_reply(
+        &mut self,
+        subject: impl AsRef<[u8]>,
+        reply: &str,
+        payload: &[u8],
+    ) {
+        let mut frame = [b"PUB ", subject.as_ref()].concat();
+        frame.extend_from_slice(format!(" {reply} {}\r\n", payload.len()).as_bytes());
         frame.extend_from_slice(payload);
         frame.extend_from_slice(b"\r\n");
         self.send(&frame).await;
@@ -122,14 +128,15 @@ impl Client {
     /// HPUB with a header block exactly as given, well-formed or not.
     pub(crate) async fn publish_headers(
         &mut self,
-        subject: &str,
+        subject: impl AsRef<[u8]>,
         reply: &str,
         headers: &[u8],
         payload: &[u8],
     ) {
         let total = headers.len() + payload.len();
-        let mut frame =
-            format!("HPUB {subject} {reply} {} {total}\r\n", headers.len()).into_bytes();
+        let mut frame = [b"HPUB ", subject.as_ref()].concat();
+        let sizes = format!(" {reply} {} {total}\r\n", headers.len());
+        frame.extend_from_slice(sizes.as_bytes());
         frame.extend_from_slice(headers);
         frame.extend_from_slice(payload);
         frame.extend_from_slice(b"\r\n");
