@@ -98,7 +98,7 @@ async fn bind_one(address: &ListenAddr) -> Result<Vec<Listener>, BindError> {
             for address in resolved {
                 match bind_tcp(address).await {
                     Ok(bound) => listeners.push(wrap(bound)),
-                    Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    Err(error) if is_not_there(&error) => {
                         missing = Some(error);
                     }
                     Err(error) => return Err(fail(error)),
@@ -111,6 +111,13 @@ async fn bind_one(address: &ListenAddr) -> Result<Vec<Listener>, BindError> {
             }
         }
     }
+}
+
+/// Whether this machine has no such address, or, without IPv6 in its kernel, no such kind of address.
+fn is_not_there(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = Errno::from_io_error(error);
+    matches!(code, Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
 }
 
 async fn bind_tcp(address: SocketAddr) -> io::Result<(Local, Bound)> {

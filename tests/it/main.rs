@@ -45,3 +45,4 @@ mod subscribe;
 mod telemetry;
 mod torture;
 mod websocket;
+mod zero_config;

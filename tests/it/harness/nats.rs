@@ -1,6 +1,6 @@
 //! A real nats-server of this test's own.
 
-mod binary;
+pub(crate) mod binary;
 mod jetstream;
 
 use std::process::Command;
