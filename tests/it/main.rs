@@ -43,6 +43,7 @@ mod stream_life;
 mod streams;
 mod subscribe;
 mod telemetry;
+mod tools;
 mod torture;
 mod websocket;
 mod zero_config;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::process::{Output, Process, some_port};
-use crate::harness::{SOON, eventually, eventually_some};
+use crate::harness::{Bridge, Nats, SOON, eventually, eventually_some};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -94,6 +94,52 @@ async fn it_offers_commands_that_work_and_ctrl_c_leaves_nothing_behind() {
         subscriber.exited().is_some()
     })
     .await;
+}
+
+/// The command lines of processes that work in `folder`.
+fn processes_in(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().expect("a path of letters");
+    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(folder))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_is_taken_is_one_sentence_and_leaves_nothing_behind() {
+    // As a second `make run` would find it: everything is answered, and by somebody else.
+    let nats = Nats::start().await;
+    let first = Bridge::start(&nats, "").await;
+    let free = || format!("127.0.0.1:{}", some_port());
+    for (data, admin, taken) in [
+        (first.address().to_owned(), free(), first.address()),
+        (free(), first.admin().to_owned(), first.admin()),
+        (
+            first.address().to_owned(),
+            first.admin().to_owned(),
+            first.address(),
+        ),
+    ] {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let mut command = at_a_terminal(&tool("run"));
+        command
+            .env("TMPDIR", temporary.path())
+            .env("DATA", data)
+            .env("ADMIN", admin);
+        let run = Process::start("tools/run", command, Output::default());
+        assert_eq!(run.wait_exit(SOON).await.code(), Some(1));
+        run.output.finished().await;
+        let lines = run.output.lines();
+        let wanted = format!("natsway: cannot listen on {taken}: another process does; ");
+        let last = lines.last().expect("a sentence");
+        assert!(last.starts_with(&wanted), "{lines:?}");
+        assert_eq!(run.output.count("curl"), 0, "nothing is offered: {lines:?}");
+        assert_eq!(processes_in(temporary.path()), [""; 0]);
+        let left = std::fs::read_dir(temporary.path()).expect("it is there");
+        assert_eq!(left.count(), 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
