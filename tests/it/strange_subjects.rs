@@ -65,10 +65,10 @@ impl Readers {
             let members = framed.as_object_mut().expect("an object");
             // What only this form has; its notices have their own member for the word.
             members.remove("id");
-            if let Some(Value::String(op)) = members.remove("op") {
-                if op != "message" {
-                    members.insert("notice".to_owned(), op.into());
-                }
+            if let Some(Value::String(op)) = members.remove("op")
+                && op != "message"
+            {
+                members.insert("notice".to_owned(), op.into());
             }
             [
                 event.json(),
