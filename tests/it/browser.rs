@@ -230,12 +230,16 @@ async fn a_page_of_a_foreign_origin_gets_nothing() {
     for (how, url) in [
         ("eventsource", subscribe.clone()),
         ("websocket", subscribe.replacen("http", "ws", 1)),
+        ("multiplex", bridge.url("/v1/ws").replacen("http", "ws", 1)),
         ("fetch", publish),
     ] {
         let page = Page::open(&stranger, how, &url, "");
         let report = page.reports("done").await;
         assert_eq!(report["refused"], true, "{how}: {report}");
     }
+    let refused = [("code", "origin-not-allowed")];
+    let refused = bridge.metric("natsway_http_problems_total", &refused).await;
+    assert!(refused >= 4.0, "refused by natsway itself: {refused}");
     let published = spy.drain().await;
     let published: Vec<_> = published
         .iter()
@@ -244,6 +248,41 @@ async fn a_page_of_a_foreign_origin_gets_nothing() {
     assert!(
         published.is_empty(),
         "a stranger's page has published: {published:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_without_an_origin_gets_nothing() {
+    let site = Site::open().await;
+    let (nats, bridge) = start(&site).await;
+    let mut spy = nats.raw().await;
+    spy.subscribe("ticks.>").await;
+    let page = Page::open(&site, "framed", &bridge.url(""), "");
+    page.reports("done").await;
+    let frames = page.all("frame");
+    let of = |kind: &'static str| frames.iter().filter(move |report| report["kind"] == kind);
+    let plain: Vec<_> = of("plain").collect();
+    assert_eq!(plain.len(), 1, "{frames:?}");
+    assert_eq!(plain[0]["origin"], site.origin);
+    assert_eq!(plain[0]["status"], 204, "a listed origin publishes");
+    for kind in ["sandbox", "data"] {
+        let mut ways = Vec::new();
+        for report in of(kind) {
+            assert_eq!(report["origin"], "null", "{report}");
+            assert_eq!(report["refused"], true, "{report}");
+            ways.push(report["frame"].as_str().expect("a word"));
+        }
+        assert_eq!(ways, ["eventsource", "websocket", "multiplex", "fetch"]);
+    }
+    // It was natsway that refused each of them, and not the browser.
+    let refused = [("code", "origin-not-allowed")];
+    let refused = bridge.metric("natsway_http_problems_total", &refused).await;
+    assert!(refused >= 8.0, "{refused}");
+    let published = spy.drain().await;
+    assert_eq!(
+        published.len(),
+        1,
+        "only by the listed origin: {published:?}"
     );
 }
 
