@@ -12,6 +12,7 @@ mod memory;
 mod overload;
 mod poison;
 mod recovery;
+mod reloads;
 mod replay;
 mod slow_reader;
 mod workers;

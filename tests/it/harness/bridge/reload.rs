@@ -8,7 +8,7 @@ const RELOADS: &str = "natsway_config_reloads_total";
 impl Bridge {
     /// Replaces the configuration file and returns when it is in force.
     pub(crate) async fn reload(&self, yaml: &str) {
-        std::fs::write(self.config_file(), yaml).expect("the directory is ours");
+        self.configure(yaml);
         // The first one counted may have begun before, as the file is watched, too.
         for _ in 0..2 {
             let before = self.reloads("ok").await;
@@ -18,6 +18,13 @@ impl Bridge {
             })
             .await;
         }
+    }
+
+    /// Replaces the configuration file at once, as whoever cares does it: nobody reads half of it.
+    pub(crate) fn configure(&self, yaml: &str) {
+        let new = self.config_file().with_extension("new");
+        std::fs::write(&new, yaml).expect("the directory is ours");
+        std::fs::rename(new, self.config_file()).expect("the directory is ours");
     }
 
     /// How many ended so: `ok` or `rejected`.
