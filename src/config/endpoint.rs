@@ -75,7 +75,7 @@ impl Default for Subjects {
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "Concurrency")]
 pub struct Concurrency {
-    /// Requests worked on at once. The default keeps one endpoint from taking every connection.
+    /// Requests worked on at once. A body that is held whole is there before its request counts, so that slow clients hold no place. The default keeps one endpoint from taking every connection.
     pub limit: usize,
     /// Requests that may wait for a place, each until its deadline; the next one is shed with 503 before its body is read. As many again as `limit` rides out a burst without a queue longer than its deadline.
     pub queue: usize,

@@ -1,8 +1,10 @@
 //! How many requests of a route are worked on at once, and how many may wait for that.
 //!
-//! Before the body is read: shedding is only worth it while a request has cost nothing. A request that
-//! finds the queue full is shed at once, one that waits is shed at its own deadline, and both know that
-//! nothing was sent. The place of an answer that streams is held until its body has ended.
+//! Shedding is only worth it while a request has cost nothing, so there is a gate before the body is read:
+//! a request that finds no place and the queue full is shed there. A body that is held whole is read before
+//! its request takes a place or waits for one, because a place is for work: else as many slow senders as
+//! there are places would keep everybody out. What waits is shed at its own deadline, and whoever is shed
+//! knows that nothing was sent. The place of an answer that streams is held until its body has ended.
 //!
 //! Places outlive a reload: what runs under the old rules goes on, and counts under the new ones. A lower
 //! limit therefore holds as soon as enough of what runs has ended, and never is there more than the larger
@@ -147,6 +149,11 @@ impl Places {
         self.free.add_permits(gone - self.pay(gone));
     }
 
+    fn is_full(&self) -> bool {
+        self.free.available_permits() == 0
+            && self.waiting.load(Ordering::Relaxed) >= self.queue.load(Ordering::Relaxed)
+    }
+
     /// A place, as soon as there is one.
     ///
     /// # Errors
@@ -157,7 +164,7 @@ impl Places {
             return Ok(Place(Arc::clone(self)));
         }
         let Some(_waiting) = Waiting::begin(self) else {
-            return Err(self.shed("the route is at its concurrency limit and its queue is full"));
+            return Err(self.no_more());
         };
         match timeout_at(deadline, self.free.acquire()).await {
             Ok(Ok(permit)) => {
@@ -172,6 +179,10 @@ impl Places {
     #[must_use]
     pub fn waited_in_vain(&self) -> Problem {
         self.shed("the route was at its concurrency limit until the deadline")
+    }
+
+    fn no_more(&self) -> Problem {
+        self.shed("the route is at its concurrency limit and its queue is full")
     }
 
     fn shed(&self, why: &'static str) -> Problem {
@@ -216,7 +227,31 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The layer of the unary stack.
+/// The layer before the body: nothing is read for whom there is neither a place nor a wait for one.
+pub fn gate<N: Handle>(places: Arc<Places>) -> impl Layer<N, Service = Gate<N>> {
+    tower::layer::layer_fn(move |next| Gate {
+        next,
+        places: Arc::clone(&places),
+    })
+}
+
+/// See [`gate`].
+#[derive(Debug)]
+pub struct Gate<N> {
+    next: N,
+    places: Arc<Places>,
+}
+
+impl<N: Handle> Handle for Gate<N> {
+    async fn handle(&self, request: Box<Request>) -> Response {
+        match self.places.is_full() {
+            false => self.next.handle(request).await,
+            true => self.places.no_more().into_response(),
+        }
+    }
+}
+
+/// The layer of the unary stacks.
 pub fn layer<N: Handle>(places: Arc<Places>) -> impl Layer<N, Service = Admission<N>> {
     tower::layer::layer_fn(move |next| Admission {
         next,

@@ -2,8 +2,10 @@
 //! known before the first byte is read where the client declared a length, and enforced while reading
 //! where it did not; a client that waits for `100 Continue` then never sends what is refused.
 //!
-//! A body that is held whole has the request's own deadline, too: the rest of the way begins when it is
-//! there, and a client that lets wait is told that, and not that NATS was slow.
+//! A body that is held whole is read here, before the request takes a place: a client that is slow to send
+//! holds the memory it declared and nothing that others wait for. It has the request's own deadline, too:
+//! the rest of the way begins when it is there, and a client that lets wait is told that, and not that NATS
+//! was slow.
 
 use std::fmt;
 use std::pin::Pin;
@@ -61,7 +63,9 @@ pub enum Intake {
 /// What a streamed body draws: what is read ahead of NATS. Its verb draws the longest line.
 const WINDOW: u64 = 1 << 20;
 
-/// What a body of undeclared length draws at a time.
+/// What a body of undeclared length draws first, and at most ahead of what has come. It draws as much again
+/// as it has, so that a small one or a slow one draws little.
+const FIRST: u64 = 4 << 10;
 const STEP: u64 = 64 << 10;
 
 /// The rules of one route.
@@ -88,12 +92,12 @@ impl Rules {
         }
     }
 
-    /// Looks at what was declared, draws, and puts a meter around the body. What was drawn lives as
-    /// long as the returned value, which is as long as somebody may hold the payload.
-    fn admit(&self, request: &mut Request) -> Result<Room, Problem> {
+    /// Looks at what was declared, draws, and puts a meter around the body; none where there is no body.
+    /// What was drawn lives as long as the returned room, which is as long as somebody may hold the payload.
+    fn admit(&self, request: &mut Request) -> Result<Option<(Room, Metered)>, Problem> {
         let hint = request.body().size_hint();
         if hint.exact() == Some(0) {
-            return Ok(Room::default());
+            return Ok(None);
         }
         let limit = self.limit();
         if hint.lower() > limit {
@@ -102,20 +106,29 @@ impl Rules {
         let first = match (self.intake, hint.exact()) {
             (Intake::Streamed(_), _) => WINDOW,
             (Intake::Whole(_), Some(length)) => length,
-            (Intake::Whole(_), None) => STEP.min(limit),
+            (Intake::Whole(_), None) => FIRST.min(limit),
         };
         let room = Room::new(self.budget.draw(first).ok_or_else(no_room)?);
-        let clock = Clock::new(self.intake, Deadline::of(request), &self.drain);
-        let body = std::mem::take(request.body_mut());
         let metered = Metered {
-            body,
+            body: std::mem::take(request.body_mut()),
             limit,
             read: 0,
             room: room.clone(),
-            clock,
+            clock: Clock::new(self.intake, Deadline::of(request), &self.drain),
             grows: matches!(self.intake, Intake::Whole(_)),
         };
-        *request.body_mut() = Body::new(metered);
+        Ok(Some((room, metered)))
+    }
+
+    /// Takes the body as the route does, and says what it has drawn.
+    async fn take_in(&self, request: &mut Request) -> Result<Room, Problem> {
+        let Some((room, metered)) = self.admit(request)? else {
+            return Ok(Room::default());
+        };
+        *request.body_mut() = match self.intake {
+            Intake::Whole(_) => Body::from(collect(metered).await?),
+            Intake::Streamed(_) => Body::new(metered),
+        };
         Ok(room)
     }
 }
@@ -153,7 +166,10 @@ impl Room {
         self.0.as_ref().is_none_or(|held| {
             let mut drawn = held.drawn.lock();
             let missing = bytes.saturating_sub(drawn.bytes());
-            missing == 0 || drawn.more(missing.max(STEP))
+            missing == 0 || {
+                let ahead = drawn.bytes().min(STEP);
+                drawn.more(missing.max(ahead))
+            }
         })
     }
 
@@ -338,7 +354,9 @@ pub fn problem_of(error: axum::Error) -> Problem {
 ///
 /// # Errors
 /// When it is too large, too slow or cut short.
-pub async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+pub async fn collect(
+    mut body: impl http_body::Body<Data = Bytes, Error = axum::Error> + Unpin,
+) -> Result<Bytes, Problem> {
     let Some(first) = next_data(&mut body).await? else {
         return Ok(Bytes::new());
     };
@@ -355,7 +373,9 @@ pub async fn collect(mut body: Body) -> Result<Bytes, Problem> {
     Ok(whole.freeze())
 }
 
-async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+async fn next_data(
+    body: &mut (impl http_body::Body<Data = Bytes, Error = axum::Error> + Unpin),
+) -> Result<Option<Bytes>, Problem> {
     while let Some(frame) = body.frame().await {
         // Trailers mean nothing to a message.
         if let Ok(data) = frame.map_err(problem_of)?.into_data()
@@ -384,7 +404,7 @@ pub struct WithBody<N> {
 
 impl<N: Handle> Handle for WithBody<N> {
     async fn handle(&self, mut request: Box<Request>) -> Response {
-        match self.rules.admit(&mut request) {
+        match self.rules.take_in(&mut request).await {
             Ok(room) => {
                 let mut response = self.next.handle(request).await;
                 if room.is_late() {

@@ -373,6 +373,30 @@ mod tests {
         }
     }
 
+    /// In a test's build; `make bench` tells what it is in a release.
+    #[tokio::test]
+    async fn an_open_circuit_sheds_in_microseconds() {
+        let settings = Breaker {
+            failures: 1,
+            ..Breaker::default()
+        };
+        let circuit = Arc::new(Circuit::new(settings, Gauge::default()));
+        fail(&circuit, 1);
+        let never = Verb::of_fn(|_| Box::pin(std::future::pending()));
+        let breaker = layer(Some(circuit), Duration::from_secs(5)).layer(never);
+        let mut took = Vec::new();
+        for _ in 0..10_000 {
+            let request = Box::new(Request::new(Body::empty()));
+            let start = std::time::Instant::now();
+            let response = breaker.handle(request).await;
+            took.push(start.elapsed());
+            assert_eq!(response.status(), 503);
+        }
+        took.sort_unstable();
+        let median = took[took.len() / 2];
+        assert!(median < Duration::from_micros(100), "{median:?}");
+    }
+
     #[test]
     fn only_what_says_that_the_other_side_is_away_counts() {
         for (code, expected) in [

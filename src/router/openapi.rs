@@ -40,7 +40,8 @@ fn operation(route: &Route) -> Value {
         Value::Object(operation) => operation.clone(),
         _ => Map::new(),
     };
-    operation.insert("operationId".to_owned(), route.name.as_ref().into());
+    let id = operation.entry("operationId");
+    id.or_insert_with(|| route.name.as_ref().into());
     let mut parameters = path_parameters(&route.path, operation.get("parameters"));
     if let Some(Value::Array(own)) = operation.remove("parameters") {
         parameters.extend(own);

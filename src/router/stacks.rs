@@ -22,8 +22,8 @@ use crate::layers::memory::Budget;
 use crate::layers::rate::RateLimit;
 use crate::layers::request_id::Form;
 use crate::layers::{
-    Verb, access_log, admission, body, breaker, cors, deadline, encoding, guard, panic, rate,
-    request_id, trace,
+    Handle, Verb, access_log, admission, body, breaker, cors, deadline, encoding, guard, panic,
+    rate, request_id, trace,
 };
 use crate::lifecycle::Drain;
 use crate::problem::{Code, Problem};
@@ -153,12 +153,11 @@ impl<'a> Stacks<'a> {
             methods: HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static("")),
             rate,
         };
-        let intake = match route.kind {
-            Kind::Unary => Intake::Whole(self.shared.body_timeout),
-            Kind::Upload(silence) => Intake::Streamed(silence),
+        let stack = match route.kind {
+            Kind::Unary => parts.unary(route.verb),
+            Kind::Upload(silence) => parts.upload(route.verb, silence),
             Kind::Stream => return parts.streaming(route.verb),
         };
-        let stack = parts.unary(route.verb, intake);
         match self.shared.compression {
             true => super::compression::around(stack),
             false => stack,
@@ -233,16 +232,45 @@ impl Parts<'_> {
         }
     }
 
-    /// One request, one answer.
-    fn unary(self, verb: Verb, intake: Intake) -> Verb {
-        let (shared, policy, metrics) = (self.shared, &self.policy, &self.metrics);
-        let rules = Rules {
-            limit: policy.body_limit,
-            max_payload: shared.max_payload.clone(),
+    fn rules(&self, intake: Intake) -> Rules {
+        Rules {
+            limit: self.policy.body_limit,
+            max_payload: self.shared.max_payload.clone(),
             intake,
-            budget: Arc::clone(&shared.bodies),
-            drain: shared.drain.clone(),
-        };
+            budget: Arc::clone(&self.shared.bodies),
+            drain: self.shared.drain.clone(),
+        }
+    }
+
+    /// One request, one answer.
+    fn unary(self, verb: Verb) -> Verb {
+        let whole = Intake::Whole(self.shared.body_timeout);
+        let stack = ServiceBuilder::new()
+            // Where there is neither a place nor a wait for one, nothing is read.
+            .layer(admission::gate(Arc::clone(&self.places)))
+            // Draws memory and reads: who is slow to send holds that, and no place.
+            .layer(body::layer(self.rules(whole)))
+            // A place, or a bounded wait for one.
+            .layer(admission::layer(Arc::clone(&self.places)))
+            .service(verb);
+        self.answering(stack)
+    }
+
+    /// The same with a body that is sent on as it comes.
+    fn upload(self, verb: Verb, silence: Duration) -> Verb {
+        let streamed = Intake::Streamed(silence);
+        let stack = ServiceBuilder::new()
+            // A place, or a bounded wait for one: here reading is the work.
+            .layer(admission::layer(Arc::clone(&self.places)))
+            // Only who has a place draws memory and reads.
+            .layer(body::layer(self.rules(streamed)))
+            .service(verb);
+        self.answering(stack)
+    }
+
+    /// What both have around that.
+    fn answering(self, inner: impl Handle) -> Verb {
+        let (shared, policy, metrics) = (self.shared, &self.policy, &self.metrics);
         let stack = ServiceBuilder::new()
             // Outermost: every answer has an id, and every problem becomes JSON here.
             .layer(request_id::layer(Form::Whole))
@@ -268,11 +296,7 @@ impl Parts<'_> {
             .layer(rate::layer(self.rate.clone()))
             // What is known to be dead takes no place.
             .layer(breaker::layer(self.circuit.clone(), policy.timeout))
-            // A place, or a bounded wait for one; nothing has been read so far.
-            .layer(admission::layer(Arc::clone(&self.places)))
-            // Only who has a place draws memory and reads.
-            .layer(body::layer(rules))
-            .service(verb);
+            .service(inner);
         Verb::of_stack(stack)
     }
 

@@ -117,53 +117,6 @@ async fn a_websocket_is_opened_for_listed_origins_only() {
 }
 
 #[tokio::test]
-async fn a_dead_responder_opens_the_breaker_and_a_living_one_closes_it() {
-    let nats = Nats::start().await;
-    let yaml = "
-routes:
-  - name: stock
-    match: { method: GET, path: \"/stock/{sku}\" }
-    request: { subject: \"stock.{sku}\" }
-    breaker: { failures: 3, window: 60s, open_for: 1s }
-";
-    let bridge = Bridge::start(&nats, yaml).await;
-    for _ in 0..3 {
-        bridge
-            .get("/stock/7")
-            .send()
-            .await
-            .expect_problem(503, "no-responders");
-    }
-    let problem = bridge
-        .get("/stock/7")
-        .send()
-        .await
-        .expect_problem(503, "circuit-open");
-    assert_eq!(problem["outcome"], "not_sent");
-    assert_eq!(problem["retryable"], true);
-    let (_, metrics) = bridge.admin_get("/metrics").await;
-    assert!(
-        metrics.contains("natsway_http_breaker_open{route=\"stock\"} 1"),
-        "{metrics}"
-    );
-    let client = nats.client().await;
-    let mut requests = client.subscribe("stock.*").await.unwrap();
-    round_trip(&client).await;
-    let responder = tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let reply = request.reply.unwrap();
-            client.publish(reply, "12".into()).await.unwrap();
-        }
-    });
-    eventually(SOON, "the breaker closes", async || {
-        bridge.get("/stock/7").send().await.status == 200
-    })
-    .await;
-    bridge.get("/stock/7").send().await.expect(200);
-    responder.abort();
-}
-
-#[tokio::test]
 async fn a_full_route_sheds_before_the_body_and_other_routes_are_untouched() {
     let nats = Nats::start().await;
     let yaml = "
@@ -215,39 +168,6 @@ routes:
         bridge.post("/slow").send().await.status == 200
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_rate_is_kept_by_the_key_it_says() {
-    let nats = Nats::start().await;
-    let yaml = "
-routes:
-  - name: limited
-    match: { method: POST, path: /limited }
-    publish: { subject: a }
-    rate: { limit: 1/h, burst: 2, key: \"header:x-tenant\" }
-";
-    let bridge = Bridge::start(&nats, yaml).await;
-    let send = async |tenant: &str| {
-        bridge
-            .post("/limited")
-            .header("x-tenant", tenant)
-            .send()
-            .await
-    };
-    for _ in 0..2 {
-        send("red").await.expect(204);
-    }
-    let refused = send("red").await;
-    assert!(refused.header("ratelimit").unwrap().contains("r=0"));
-    assert!(
-        refused
-            .header("ratelimit-policy")
-            .unwrap()
-            .contains("q=1;w=3600")
-    );
-    refused.expect_problem(429, "rate-limited");
-    send("blue").await.expect(204);
 }
 
 #[tokio::test]

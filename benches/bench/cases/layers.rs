@@ -91,8 +91,9 @@ impl House {
             "deadline" deadline::layer(timeouts, &self.lifecycle.drain()),
             "rate" rate::layer(None),
             "breaker" breaker::layer(None, TIMEOUT),
-            "admission" admission::layer(Arc::clone(&places)),
+            "gate" admission::gate(Arc::clone(&places)),
             "body" body::layer(self.rules()),
+            "admission" admission::layer(Arc::clone(&places)),
         );
     }
 

@@ -1,6 +1,6 @@
 //! The routes that send messages: publish, batch and request, built in and declared.
 
-mod describe;
+pub(super) mod describe;
 
 use http::Method;
 
@@ -61,7 +61,7 @@ fn batch(context: &Context<'_>, shared: &Shared, path: &'static str, form: batch
     let api = &context.config.api;
     Route::new("batch", Method::POST, path, api.batch.policy())
         .kind(Kind::Upload(api.batch.idle_timeout))
-        .describe(describe::batch())
+        .describe(describe::batch(form))
         .handler(
             batch::handle,
             batch::Batch::new(

@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::messages::describe::listed;
 use super::streams::{lifetimes, stream};
 use crate::api::jetstream::replay::{Replay, handle};
 use crate::config::{Action, Policy};
@@ -59,6 +60,7 @@ fn declared(context: &Context<'_>) -> Vec<Route> {
         let operation = json!({
             "summary": "Read a stream",
             "tags": ["routes"],
+            "parameters": listed(route),
             "responses": {"200": stream()},
         });
         let route = Route::new(route.name.clone(), method, path, policy)

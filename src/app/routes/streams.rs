@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::common::Common;
+use super::messages::describe::listed;
 use crate::api::multiplex::{self, Multiplex, Publishing, Requesting};
 use crate::api::session::Session;
 use crate::api::stream_body::Lifetimes;
@@ -115,6 +116,7 @@ fn declared(context: &Context<'_>) -> Vec<Route> {
         let operation = json!({
             "summary": "Subscribe",
             "tags": ["routes"],
+            "parameters": listed(route),
             "responses": {"200": stream()},
         });
         let route = Route::new(route.name.clone(), method, path, policy)

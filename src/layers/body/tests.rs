@@ -27,8 +27,8 @@ fn request(body: Body) -> Request {
     with_deadline(body, Duration::from_secs(60))
 }
 
-fn admit(rules: &Rules, mut request: Request) -> Result<(Request, Room), Problem> {
-    let room = rules.admit(&mut request)?;
+async fn admit(rules: &Rules, mut request: Request) -> Result<(Request, Room), Problem> {
+    let room = rules.take_in(&mut request).await?;
     Ok((request, room))
 }
 
@@ -39,7 +39,9 @@ fn with_deadline(body: Body, timeout: Duration) -> Request {
 }
 
 async fn taken(rules: &Rules, body: Body) -> Result<usize, Code> {
-    let (request, _room) = admit(rules, request(body)).map_err(|problem| problem.code())?;
+    let (request, _room) = admit(rules, request(body))
+        .await
+        .map_err(|problem| problem.code())?;
     let bytes = collect(request.into_body()).await;
     bytes
         .map(|bytes| bytes.len())
@@ -65,7 +67,9 @@ async fn the_limit_holds_for_declared_and_for_streamed_lengths() {
 #[tokio::test]
 async fn the_budget_is_drawn_before_and_while_reading() {
     let rules = rules(WHOLE, SizeLimit::Unlimited, 100 << 10);
-    let (held, room) = admit(&rules, request(Body::from(vec![0; 50 << 10]))).unwrap();
+    let (held, room) = admit(&rules, request(Body::from(vec![0; 50 << 10])))
+        .await
+        .unwrap();
     drop(held);
     assert_eq!(
         taken(&rules, Body::from(vec![0; 51 << 10])).await,
@@ -122,10 +126,33 @@ async fn a_whole_body_has_the_requests_deadline_and_is_late_from_half_of_it_on()
     for (wait, came, late) in [(1, true, false), (3, true, true), (5, false, false)] {
         let start = Instant::now();
         let request = with_deadline(after(wait), Duration::from_secs(4));
-        let (request, room) = admit(&whole, request).unwrap();
-        let body = collect(request.into_body()).await;
-        assert_eq!(body.is_ok(), came, "{wait}");
-        assert_eq!(room.is_late(), late, "{wait}");
+        let taken = admit(&whole, request).await;
+        assert_eq!(taken.is_ok(), came, "{wait}");
+        let is_late = taken.is_ok_and(|(_, room)| room.is_late());
+        assert_eq!(is_late, late, "{wait}");
         assert_eq!(start.elapsed(), Duration::from_secs(wait.min(4)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_unknown_length_draws_little_until_more_has_come() {
+    let rules = rules(WHOLE, SizeLimit::Unlimited, 1 << 30);
+    let slow = |size: usize| {
+        let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![0_u8; size]))]);
+        Body::from_stream(futures_util::StreamExt::chain(first, stream::pending()))
+    };
+    for (size, drawn) in [
+        (1, FIRST),
+        (4 << 10, FIRST),
+        (5 << 10, 2 * FIRST),
+        (300 << 10, 300 << 10),
+    ] {
+        let request = request(slow(size));
+        let taking = admit(&rules, request);
+        tokio::pin!(taking);
+        assert!(futures_util::poll!(taking.as_mut()).is_pending());
+        let before = rules.budget.draw((1 << 30) - drawn);
+        assert!(before.is_some(), "{size}");
+        assert!(rules.budget.draw(1).is_none(), "{size}");
     }
 }

@@ -51,6 +51,11 @@ impl Python {
         python
     }
 
+    /// `kill -9`, and wait until it is gone.
+    pub(crate) fn kill9(&self) {
+        self.process.kill9();
+    }
+
     /// Whether it has printed this line.
     pub(crate) fn said(&self, line: &str) -> bool {
         self.process.output.lines().iter().any(|said| said == line)

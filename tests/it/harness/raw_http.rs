@@ -55,6 +55,15 @@ impl Connection {
         Some(Self::over(socket))
     }
 
+    /// From an address of this machine, such as `127.0.0.2`.
+    pub(crate) async fn tcp_from(source: &str, address: &str) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        let source = format!("{source}:0").parse().expect("an address");
+        socket.bind(source).expect("an address of this machine");
+        let address = address.parse().expect("an address");
+        Self::over(socket.connect(address).await.expect("natsway listens"))
+    }
+
     pub(crate) async fn unix(path: &Path) -> Self {
         Self::over(UnixStream::connect(path).await.expect("natsway listens"))
     }

@@ -162,7 +162,7 @@ async fn reloads_under_load_fail_no_request() {
         let (path, answered) = answered.unwrap();
         *answers.entry(path).or_insert(0) += answered;
     }
-    println!("{counted:?} of {sent:?} reloads taken and refused in {took:?}, {answers:?}");
+    eprintln!("{counted:?} of {sent:?} reloads taken and refused in {took:?}, {answers:?}");
     assert!(
         counted.0 + counted.1 >= sent.0 + sent.1 && counted.1 > 0.0,
         "{counted:?} of {sent:?}"

@@ -1,7 +1,8 @@
 //! What the OpenAPI document says of them.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::api::batch::Form;
 use crate::config::{Confirm, Param, PublishAction, RequestAction, Route};
 
 const BATCH: &str = "One JSON object a line, or with `split=lines` on `/v1/publish/{subject}` one payload a \
@@ -48,7 +49,7 @@ pub(super) fn publish() -> Value {
     })
 }
 
-pub(super) fn batch() -> Value {
+pub(super) fn batch(form: Form) -> Value {
     let line = json!({
         "type": "object",
         "required": ["subject"],
@@ -60,12 +61,18 @@ pub(super) fn batch() -> Value {
             "msg_id": {"type": "string"},
         },
     });
+    // Where single messages are switched off, the two forms are two operations.
+    let (id, body) = match form {
+        Form::Ndjson => ("batch", json!({"application/x-ndjson": {"schema": line}})),
+        Form::Lines => ("batch-lines", json!({"*/*": {}})),
+    };
     json!({
+        "operationId": id,
         "summary": "Publish many messages, streamed",
         "description": BATCH,
         "tags": ["messages"],
         "parameters": parameters(&["confirm", "timeout"]),
-        "requestBody": {"required": true, "content": {"application/x-ndjson": {"schema": line}}},
+        "requestBody": {"required": true, "content": body},
         "responses": {"200": {
             "description": "All of them were published as `confirm` says.",
             "content": {"application/json": {"schema": {
@@ -92,27 +99,41 @@ pub(super) fn request() -> Value {
 }
 
 pub(super) fn declared_publish(route: &Route, action: &PublishAction) -> Value {
-    let status = match action.confirm {
-        Confirm::None => "202",
-        Confirm::Server => "204",
-        Confirm::Stream => "200",
+    let own = [action.confirm];
+    let confirms = match route.params.contains(&Param::Confirm) {
+        true => &[Confirm::None, Confirm::Server, Confirm::Stream][..],
+        false => &own[..],
     };
+    let responses: Map<String, Value> = confirms
+        .iter()
+        .map(|confirm| match confirm {
+            Confirm::None => ("202", "Accepted into the send queue."),
+            Confirm::Server => ("204", "The NATS server has read it."),
+            Confirm::Stream => ("200", "A stream has stored it."),
+        })
+        .map(|(status, meaning)| (status.to_owned(), json!({"description": meaning})))
+        .collect();
     json!({
         "summary": format!("Publish to {}", action.subject),
         "tags": ["routes"],
         "parameters": listed(route),
         "requestBody": any_body(),
-        "responses": {status: {"description": "Published."}},
+        "responses": responses,
     })
 }
 
 pub(super) fn declared_request(route: &Route, action: &RequestAction) -> Value {
-    json!({
+    let mut operation = json!({
         "summary": format!("Request from {}", action.subject),
         "tags": ["routes"],
         "parameters": listed(route),
         "responses": replied(),
-    })
+    });
+    // The body of a GET has no meaning to HTTP.
+    if route.matches.method.to_http() != http::Method::GET {
+        operation["requestBody"] = any_body();
+    }
+    operation
 }
 
 fn replied() -> Value {
@@ -123,7 +144,8 @@ fn any_body() -> Value {
     json!({"content": {"*/*": {}}})
 }
 
-fn listed(route: &Route) -> Value {
+/// The query parameters that a declared route lists.
+pub(in crate::app::routes) fn listed(route: &Route) -> Value {
     let names: Vec<&str> = route.params.iter().map(|param| param.as_str()).collect();
     parameters(&names)
 }
