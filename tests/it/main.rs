@@ -49,5 +49,6 @@ mod subscribe;
 mod telemetry;
 mod tools;
 mod torture;
+mod vanished;
 mod websocket;
 mod zero_config;

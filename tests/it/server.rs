@@ -147,6 +147,29 @@ async fn both_protocols_and_a_unix_socket_are_served() {
 }
 
 #[tokio::test]
+async fn an_offer_of_http2_by_upgrade_is_ignored() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut raw = bridge.raw().await;
+    // As `curl --http2` asks every server of plain HTTP.
+    let offer = "Host: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+        HTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    for (line, body, status) in [
+        ("POST /v1/publish/a HTTP/1.1", &b"x"[..], 204),
+        ("POST /v1/request/nobody HTTP/1.1", b"x", 503),
+        ("GET /v1/openapi.json HTTP/1.1", b"", 200),
+    ] {
+        let answer = raw.request(&format!("{line}\r\n{offer}"), body).await;
+        assert_eq!(answer.status, status, "{line}");
+        assert_eq!(answer.header("upgrade"), None, "{line}");
+    }
+    raw.send(format!("GET /v1/subscribe/a HTTP/1.1\r\n{offer}\r\n"))
+        .await;
+    let head = raw.head().await.unwrap();
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+}
+
+#[tokio::test]
 async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
     let nats = Nats::start().await;
     let dir = tempfile::tempdir().unwrap();
