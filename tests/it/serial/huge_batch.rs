@@ -62,7 +62,7 @@ impl Lines {
     /// Publishes `bytes` and says what came of them; natsway must not have grown meanwhile.
     async fn is_never_held_whole(&self, bridge: &Bridge, bytes: usize) -> Value {
         // What the first batch needs stays, and is no growth.
-        self.publish(bridge, soak(8, 64) * MIB).await;
+        self.publish(bridge, soak(4, 64) * MIB).await;
         let before = bridge.rss_bytes();
         let mut most = before;
         let mut every = tokio::time::interval(Duration::from_millis(50));
@@ -75,7 +75,7 @@ impl Lines {
             }
         };
         let grown = most.max(bridge.rss_bytes()).saturating_sub(before);
-        println!("{}: {bytes} bytes, {grown} more at most", self.path);
+        eprintln!("{}: {bytes} bytes, {grown} more at most", self.path);
         assert!(
             grown < 32 * MIB as u64,
             "{grown} bytes more within {bytes} bytes"
@@ -88,7 +88,7 @@ impl Lines {
 async fn a_batch_is_never_held_whole() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
-    let total = soak(64, 1024) * MIB;
+    let total = soak(32, 1024) * MIB;
     let lines = Lines::split("/v1/publish/huge?split=lines&timeout=30s");
     lines.is_never_held_whole(&bridge, total).await;
     let lines = Lines::ndjson("/v1/publish?timeout=30s");
@@ -102,7 +102,7 @@ async fn a_batch_that_is_stored_is_never_held_whole() {
     let small = json!({"max_bytes": 32 * MIB, "discard": "old"});
     nats.stream("HUGE", &["huge"], small).await;
     let bridge = Bridge::start(&nats, "").await;
-    let total = soak(16, 1024) * MIB;
+    let total = soak(8, 1024) * MIB;
     let mut last = 0;
     for lines in [
         Lines::split("/v1/publish/huge?split=lines&confirm=stream&timeout=30s"),
@@ -110,7 +110,7 @@ async fn a_batch_that_is_stored_is_never_held_whole() {
     ] {
         let answer = lines.is_never_held_whole(&bridge, total).await;
         let stored = &answer["streams"]["HUGE"];
-        last += (soak(8, 64) * MIB + total) / 1024;
+        last += (soak(4, 64) * MIB + total) / 1024;
         assert_eq!(stored["last_seq"], last, "{answer}");
         assert_eq!(stored["duplicates"], 0, "{answer}");
     }
