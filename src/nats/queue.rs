@@ -38,6 +38,13 @@ impl Load {
         }
     }
 
+    pub(super) fn messages(&self) -> &[Outbound] {
+        match self {
+            Self::One(message) => std::slice::from_ref(message),
+            Self::Many(messages) => messages,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match self {
             Self::One(_) => 1,

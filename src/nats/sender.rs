@@ -79,6 +79,7 @@ impl Sender {
     async fn send_batch(&mut self, uncertain: bool) -> ControlFlow<()> {
         self.claim();
         let messages = self.entries.iter().map(|entry| entry.load.len()).sum();
+        self.count();
         let fence = self.connection.rights.can_fence() && (uncertain || !self.waiters.is_empty());
         if fence {
             // Before the first message, so that an error that comes early finds its waiter.
@@ -106,6 +107,17 @@ impl Sender {
             .drain(..)
             .for_each(|ticket| ticket.settle(Verdict::Done));
         ControlFlow::Continue(())
+    }
+
+    fn count(&self) {
+        let (mut messages, mut bytes) = (0, 0);
+        for message in self.entries.iter().flat_map(|entry| entry.load.messages()) {
+            messages += 1;
+            bytes += message.payload.len() as u64;
+        }
+        let stats = &self.connection.signals.stats;
+        stats.sent_messages.fetch_add(messages, Ordering::Relaxed);
+        stats.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Takes each message from its caller; what was taken back is not sent.
@@ -164,11 +176,6 @@ async fn hand_over_one(
     reply: Option<Subject>,
     ticket: Option<&Arc<Ticket>>,
 ) -> ControlFlow<()> {
-    let stats = &connection.signals.stats;
-    stats.sent_messages.fetch_add(1, Ordering::Relaxed);
-    stats
-        .sent_bytes
-        .fetch_add(message.payload.len() as u64, Ordering::Relaxed);
     match publish(&connection.client, message, reply).await {
         Ok(()) => ControlFlow::Continue(()),
         Err(Failure::PayloadTooLarge { .. }) => {

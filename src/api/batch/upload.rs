@@ -22,7 +22,7 @@ use crate::api::jetstream::Api;
 use crate::api::session::Session;
 use crate::config::Confirm;
 use crate::layers::body::problem_of;
-use crate::nats::{Call, Failure, RunConfirm};
+use crate::nats::{Call, Failure, Link, RunConfirm};
 use crate::problem::{Doing, Problem};
 use crate::subject::Subject;
 
@@ -96,6 +96,9 @@ impl<'b> Upload<'b> {
     async fn read(&mut self, source: &mut Source, body: &mut Body) -> Result<(), Problem> {
         loop {
             while let Some(numbered) = source.next(self.session) {
+                let Some(numbered) = self.join_at_once(numbered) else {
+                    continue;
+                };
                 self.take(numbered).await;
                 if self.report.is_stopped() {
                     return Ok(());
@@ -126,6 +129,42 @@ impl<'b> Upload<'b> {
         Ok(None)
     }
 
+    /// The way of most lines: there is a lane, and room in its run, so nothing has to be waited for.
+    /// What cannot go this way is given back.
+    fn join_at_once(&mut self, numbered: Numbered) -> Option<Numbered> {
+        let lane = match &numbered.message {
+            Ok(addressed) if self.confirm != Confirm::Stream => self.lane_with_room(addressed),
+            _ => None,
+        };
+        match (lane, numbered.message) {
+            (Some(lane), Ok(Addressed { message, .. })) => {
+                self.lanes[lane].run.push(numbered.line, message);
+                None
+            }
+            (_, message) => Some(Numbered {
+                line: numbered.line,
+                message,
+            }),
+        }
+    }
+
+    fn lane_with_room(&self, Addressed { subject, message }: &Addressed) -> Option<usize> {
+        let index = self.known_lane(self.session.nats().link_for(subject.as_str()))?;
+        let Lane {
+            connection, run, ..
+        } = &self.lanes[index];
+        let joins = run.fits(weight(message))
+            && !connection.is_uncertain()
+            && connection.check(message).is_ok();
+        joins.then_some(index)
+    }
+
+    fn known_lane(&self, link: &Arc<Link>) -> Option<usize> {
+        self.lanes
+            .iter()
+            .position(|lane| Arc::ptr_eq(&lane.link, link))
+    }
+
     async fn take(&mut self, Numbered { line, message }: Numbered) {
         let sent = match message {
             Ok(addressed) => self.send(line, addressed).await,
@@ -154,8 +193,7 @@ impl<'b> Upload<'b> {
 
     async fn lane(&mut self, subject: &str) -> Result<usize, Failure> {
         let link = self.session.nats().link_for(subject);
-        let known = |lane: &Lane| Arc::ptr_eq(&lane.link, link);
-        if let Some(lane) = self.lanes.iter().position(known) {
+        if let Some(lane) = self.known_lane(link) {
             return Ok(lane);
         }
         let connection = link.connection(self.call()).await?;

@@ -72,18 +72,19 @@ impl ConsumerInfo {
         self.limit("max_expires").map(Duration::from_nanos)
     }
 
-    /// Whether it was created after `given_at` (Unix seconds), and so has never delivered `seq`,
-    /// which a consumer of the same name delivered then.
+    /// Whether it was created in a later second than `given_at` (Unix seconds), and so has never
+    /// delivered `seq`, which a consumer of the same name delivered then. Within the same second nobody
+    /// knows: a server that was killed may have forgotten what its consumer had delivered.
     pub(super) fn is_another(&self, seq: u64, given_at: u64) -> bool {
         let delivered = self.rest.get("delivered");
         let position = delivered.and_then(|position| position["stream_seq"].as_u64());
         let created = self.rest.get("created").and_then(Value::as_str);
         let created = created.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
         let is_behind = position.is_some_and(|position| position < seq);
-        is_behind
-            && created.is_some_and(|created| {
-                created.unix_timestamp_nanos() > i128::from(given_at) * 1_000_000_000
-            })
+        let is_later = |created: OffsetDateTime| {
+            u64::try_from(created.unix_timestamp()).is_ok_and(|created| created > given_at)
+        };
+        is_behind && created.is_some_and(is_later)
     }
 
     /// Between these two sequences lies what it has delivered and still waits for.
@@ -246,9 +247,13 @@ mod tests {
         }))
         .unwrap();
         // 2023-11-14T22:13:20Z is 1_700_000_000.
-        assert!(info.is_another(10, 1_700_000_000) && !info.is_another(10, 1_700_000_001));
+        assert!(info.is_another(10, 1_699_999_999));
         assert!(
-            !info.is_another(9, 1_700_000_000),
+            !info.is_another(10, 1_700_000_000),
+            "that is the same second"
+        );
+        assert!(
+            !info.is_another(9, 1_699_999_999),
             "it has delivered that itself"
         );
         assert_eq!(info.expires_max(), Some(Duration::from_nanos(5)));
