@@ -172,3 +172,42 @@ async fn a_socket_without_notices_is_closed_with_the_code_of_a_gap() {
     publish(&mut publisher, NO_TEXT[0], false).await;
     assert_eq!(ws.closed().await, Some((4000, "reconnected".to_owned())));
 }
+
+/// async-nats takes any Unicode white space in the line of a message with headers for the end of the
+/// subject, and what follows for the number of the subscription.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_does_not_lead_to_somebody_elses_reader() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut secret = bridge.ndjson("/v1/subscribe/secret.a").await;
+    let mut secrets = bridge.ndjson("/v1/subscribe/secret.*").await;
+    let _own = bridge.ndjson("/v1/subscribe/n.%3E").await;
+    let mut publisher = nats.raw().await;
+    for blank in ["\u{b}", "\u{c}", "\u{2028}", "\u{a0}"] {
+        for number in 1..40 {
+            publish(
+                &mut publisher,
+                format!("n.x{blank}{number}").as_bytes(),
+                true,
+            )
+            .await;
+        }
+        bridge.is_connected().await;
+    }
+    // Published again and again, because they may be being subscribed again.
+    let client = nats.client().await;
+    for reader in [&mut secret, &mut secrets] {
+        within(SOON, "the reader goes on", async {
+            loop {
+                client.publish("secret.a", "1".into()).await.expect("sent");
+                round_trip(&client).await;
+                let line = reader.json_line().await.expect("the stream goes on");
+                if line["notice"] != "gap" {
+                    break assert_eq!(line["subject"], "secret.a", "{line}");
+                }
+            }
+        })
+        .await;
+    }
+    assert!(bridge.exited().is_none());
+}

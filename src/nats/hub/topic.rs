@@ -21,6 +21,7 @@ use crate::nats::connection::Connection;
 use crate::nats::events::Alarm;
 use crate::nats::refusals::Refusal;
 use crate::nats::{Call, Failure, Inbound};
+use crate::subject::SubjectPattern;
 
 /// How many messages are taken from NATS before readers are woken.
 const PUMP_CHUNK: usize = 128;
@@ -230,7 +231,14 @@ async fn pump(
         tokio::select! {
             biased;
             chunk = chunks.next() => match chunk {
-                Some(messages) => receive(topic, messages),
+                Some(messages) => if !receive(topic, messages) {
+                    tracing::warn!(
+                        "a message came to a subscription that it was not for: its subject holds white \
+                         space, which leads the client library astray; the connection is made anew"
+                    );
+                    connection.close();
+                    return Ok(());
+                },
                 None => return Ok(()),
             },
             () = alarm.rings() => {}
@@ -255,14 +263,30 @@ async fn pump(
     }
 }
 
-fn receive(topic: &Topic, messages: Vec<Inbound>) {
+/// Says false where a message was not for this subscription.
+fn receive(topic: &Topic, mut messages: Vec<Inbound>) -> bool {
+    let came = messages.len();
+    messages.retain(|message| !is_astray(topic, message));
+    let received = messages.len();
     topic
         .stats
         .received
-        .fetch_add(messages.len() as u64, Ordering::Relaxed);
+        .fetch_add(received as u64, Ordering::Relaxed);
     topic.deliver(
         messages
             .into_iter()
             .map(|message| Slot::Message(Arc::new(Delivery::new(message)))),
     );
+    received == came
+}
+
+/// The client library splits the line of a message with headers at any Unicode white space, and the server
+/// takes all but blanks and line breaks for a subject. So a publisher who writes `n.x`, a vertical tab and
+/// a number reaches the subscription with that number, whatever he may publish to; the real number is taken
+/// for the reply. Whoever should have had the message is told of the gap when the connection is made anew.
+fn is_astray(topic: &Topic, message: &Inbound) -> bool {
+    let is_number = |reply: &Subject| reply.bytes().all(|byte| byte.is_ascii_digit());
+    message.reply.as_ref().is_some_and(is_number)
+        && !SubjectPattern::parse(&topic.pattern)
+            .is_ok_and(|pattern| pattern.matches(&message.subject))
 }
