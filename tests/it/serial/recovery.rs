@@ -109,9 +109,7 @@ async fn store_key(client: &Client, key: &str) -> bool {
     loop {
         let request = client.post("/v1/publish/orders.new?confirm=stream&timeout=2s");
         let request = request.header("idempotency-key", key).body(key.to_owned());
-        let Ok(answer) = request.try_send().await else {
-            continue;
-        };
+        let answer = request.send().await;
         match answer.status.as_u16() {
             200 => return answer.json()["duplicate"] == true,
             503 | 504 => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -252,8 +250,14 @@ async fn a_frozen_server_costs_callers_their_deadline_and_natsway_no_memory() {
     let before = bridge.rss_bytes();
     nats.pause().await;
     let frozen = soak(Duration::from_millis(2500), Duration::from_secs(20));
-    let after = peak_rss(&bridge, frozen).await;
-    bridge.is_disconnected().await;
+    let paused = tokio::time::Instant::now();
+    let noticed = async {
+        bridge.is_disconnected().await;
+        paused.elapsed()
+    };
+    let (after, noticed) = tokio::join!(peak_rss(&bridge, frozen), noticed);
+    let three_pings = Duration::from_secs(3);
+    assert!(noticed < soak(SOON, three_pings), "{noticed:?}");
     nats.resume();
     load.flows(100, SOON).await;
     within(SOON, "the reader is told and goes on", reading)
