@@ -272,3 +272,33 @@ async fn encoded_bodies_are_refused() {
         answer.expect_problem(415, "unsupported-media-type");
     }
 }
+
+#[tokio::test]
+async fn answers_are_compressed_for_who_asks_and_streams_never() {
+    use std::io::Read as _;
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "http: { compression: true }").await;
+    let page = async |accept: &str| {
+        let page = bridge.get("/v1/openapi.json");
+        page.header("accept-encoding", accept).send().await
+    };
+    let plain = page("identity").await;
+    assert_eq!(plain.header("content-encoding"), None);
+    let gzip = page("gzip").await;
+    assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+    let mut text = String::new();
+    let mut reader = flate2::read::GzDecoder::new(&gzip.body[..]);
+    reader.read_to_string(&mut text).unwrap();
+    assert!(text == plain.text() && gzip.body.len() < text.len() / 2);
+    let zstd = page("zstd").await;
+    assert_eq!(zstd.header("content-encoding"), Some("zstd"));
+    assert_eq!(zstd.body[..4], [0x28, 0xb5, 0x2f, 0xfd]);
+    for accept in ["text/event-stream", "application/x-ndjson"] {
+        let stream = bridge.get("/v1/subscribe/a").header("accept", accept);
+        let stream = stream
+            .header("accept-encoding", "gzip, zstd")
+            .stream()
+            .await;
+        assert_eq!(stream.header("content-encoding"), None, "{accept}");
+    }
+}

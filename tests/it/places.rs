@@ -130,10 +130,16 @@ impl Case<'_> {
         self.becomes(2.0, 1.0).await;
         let mut third = self.ask("").await;
         self.is_shed(&third.response().await.unwrap(), "its queue is full");
-        // Who waits and leaves makes room in the queue.
-        drop(second);
-        self.becomes(1.0, 0.0).await;
-        let second = self.ask("").await;
+        // Who waits and leaves makes room in the queue. Of a batch nothing is read before it has a place, so
+        // nothing tells that its client has left.
+        let second = match self.row.route {
+            "batch" => second,
+            _ => {
+                drop(second);
+                self.becomes(1.0, 0.0).await;
+                self.ask("").await
+            }
+        };
         self.becomes(2.0, 1.0).await;
         // Who has the place and leaves makes room for who waits.
         drop(first);

@@ -11,8 +11,10 @@ use tokio::time::Instant;
 use crate::harness::raw_http::Connection;
 use crate::harness::{Bridge, Nats, SOON, eventually, soak, within};
 
-/// A client that sends `head`, then one byte a second, until natsway has closed the connection.
-async fn dribble(address: String, head: &'static str) {
+/// A client that sends `head`, then one byte a second, until natsway has closed the connection; how long
+/// that took.
+async fn dribble(address: String, head: &'static str) -> Duration {
+    let start = Instant::now();
     let mut socket = TcpStream::connect(address).await.unwrap();
     let _ = socket.write_all(head.as_bytes()).await;
     let (mut read, mut write) = socket.into_split();
@@ -24,6 +26,7 @@ async fn dribble(address: String, head: &'static str) {
     };
     let reading = async { while matches!(read.read(&mut [0; 1024]).await, Ok(1..)) {} };
     tokio::select! { () = writing => {}, () = reading => {} }
+    start.elapsed()
 }
 
 /// The 99th percentile of publishes, one every few milliseconds on one connection.
@@ -49,8 +52,10 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
     let each = soak(200, 2000);
     let nats = Nats::start().await;
     // Everything that counts is as nobody has set it: fewer places than slow bodies, and 64 MiB for them.
-    let yaml = "http: { header_timeout: 5s, body_timeout: 5s }";
-    let bridge = Bridge::start(&nats, yaml).await;
+    let limit = soak(Duration::from_secs(1), Duration::from_secs(5));
+    let seconds = limit.as_secs();
+    let yaml = format!("http: {{ header_timeout: {seconds}s, body_timeout: {seconds}s }}");
+    let bridge = Bridge::start(&nats, &yaml).await;
     let requests = soak(200, 2000);
     let alone = p99(&bridge, requests).await;
     let before = bridge.fds();
@@ -67,7 +72,11 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
     let crowded = p99(&bridge, requests / 2).await;
     within(SOON * 2, "all are closed", async {
         while let Some(closed) = crowd.join_next().await {
-            closed.unwrap();
+            let took = closed.unwrap();
+            assert!(took >= limit.mul_f64(0.9), "{took:?}");
+            // And two seconds in which what was not read is let pass by.
+            let on_time = took <= limit + Duration::from_secs(5);
+            assert!(on_time || soak(true, false), "{took:?}");
         }
     })
     .await;
@@ -76,6 +85,7 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
     })
     .await;
     if soak(false, true) {
+        eprintln!("p99 {alone:?} alone, {crowded:?} in the crowd");
         let fair = alone.mul_f64(1.2) + Duration::from_millis(1);
         assert!(crowded <= fair, "{crowded:?}, and {alone:?} alone");
     }

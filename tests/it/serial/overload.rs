@@ -80,6 +80,23 @@ async fn load(bridge: &Bridge, clients: usize, every: Duration, lasts: Duration)
     all
 }
 
+/// The 99th percentile of another route, meanwhile.
+async fn beside(bridge: &Bridge, lasts: Duration) -> Duration {
+    let mut raw = bridge.raw().await;
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let mut took = Vec::new();
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        ticks.tick().await;
+        let start = Instant::now();
+        let head = "POST /v1/publish/a HTTP/1.1\r\nHost: localhost";
+        assert_eq!(raw.request(head, b"x").await.status, 204);
+        took.push(start.elapsed());
+    }
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_times_the_load_leaves_the_route_at_its_limit() {
     let nats = Nats::start().await;
@@ -95,17 +112,26 @@ routes:
     let requests = client.subscribe("work").await.unwrap();
     round_trip(&client).await;
     let most = respond(client, requests);
-    let lasts = soak(Duration::from_secs(2), Duration::from_secs(10));
-    let peak = load(&bridge, LIMIT, Duration::from_millis(1), lasts).await;
+    let lasts = soak(Duration::from_millis(900), Duration::from_secs(10));
+    let at_the_limit = load(&bridge, LIMIT, Duration::from_millis(1), lasts);
+    let (peak, calm) = tokio::join!(at_the_limit, beside(&bridge, lasts));
     assert!(peak.shed.is_empty(), "{}", peak.shed.len());
     // Capacity is 400 a second; this asks 4,000 times a second.
-    let many = load(&bridge, 200, Duration::from_millis(50), lasts).await;
+    let too_much = load(&bridge, 200, Duration::from_millis(50), lasts);
+    let (many, crowded) = tokio::join!(too_much, beside(&bridge, lasts));
     assert!(most.load(Ordering::SeqCst) <= LIMIT);
     assert!(many.good > 0 && !many.shed.is_empty());
     if soak(false, true) {
         let (peak, good) = (peak.good, many.good);
+        let sheds = many.shed.len();
+        eprintln!(
+            "{peak} answers at the limit, {good} beyond it; {sheds} shed; p99 beside {calm:?}, {crowded:?}"
+        );
         assert!(good * 10 >= peak * 8, "{good} of {peak}");
         let at_once = many.shed[many.shed.len() / 2];
         assert!(at_once < Duration::from_millis(5), "{at_once:?}");
+        // Noise is what the 200 clients and the responder take of the same cores.
+        let fair = calm.mul_f64(1.5) + Duration::from_millis(5);
+        assert!(crowded <= fair, "{crowded:?}, and {calm:?} in calm");
     }
 }
