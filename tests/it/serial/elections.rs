@@ -99,8 +99,10 @@ async fn an_election_is_never_taken_for_something_that_is_not_there() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         nats.js("CONSUMER.LEADER.STEPDOWN.S.c", &json!({})).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let stepped_down = system.request("$JS.API.META.LEADER.STEPDOWN", "".into());
-        stepped_down.await.expect("the meta leader answers");
+        // While there is none, nobody answers.
+        let _no_matter = system
+            .request("$JS.API.META.LEADER.STEPDOWN", "".into())
+            .await;
         assert!(workers.try_join_next().is_none(), "a worker failed");
     }
     notes.stop.store(true, Ordering::SeqCst);

