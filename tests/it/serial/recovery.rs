@@ -68,7 +68,7 @@ async fn what_a_stream_confirmed_is_there_once_though_the_server_is_killed() {
     let bridge = Bridge::start(&nats, "").await;
     let load = Load::start(&bridge, soak(400, 5000), STREAM);
     for _ in 0..soak(3, 10) {
-        load.flows(100, SOON).await;
+        load.flows(soak(100, 5_000), SOON).await;
         nats.kill9();
         bridge.is_disconnected().await;
         nats.restart().await;
@@ -163,7 +163,7 @@ async fn what_the_server_confirmed_was_delivered_though_connections_are_cut() {
     let counter = Counter::start(&nats).await;
     let load = Load::start(&bridge, soak(400, 5000), SERVER);
     for _ in 0..soak(5, 20) {
-        load.flows(100, SOON).await;
+        load.flows(soak(100, 2_500), SOON).await;
         proxy.cut();
         bridge.is_disconnected().await;
         proxy.heal();

@@ -201,6 +201,24 @@ impl Crowd {
         crowd
     }
 
+    /// Publishes for a while; how many messages a second everybody has got.
+    async fn rate_of(
+        &self,
+        ticks: &Ticks,
+        client: &async_nats::Client,
+        rate_hz: u64,
+        lasts: Duration,
+    ) -> f64 {
+        let (begun, first) = (Instant::now(), ticks.count());
+        ticks.publish(client, rate_hz, lasts).await;
+        self.has_read(ticks.count()).await;
+        let rate = (ticks.count() - first) as f64 / begun.elapsed().as_secs_f64();
+        // Of a machine at its limit this says more about the machine, so nothing rests on it.
+        let median = self.took.median();
+        eprintln!("{rate:.0} a second to everybody, half of them within {median:?}");
+        rate
+    }
+
     /// Waits until everybody has read everything.
     async fn has_read(&self, count: u64) {
         eventually(SOON, "the readers have read everything", async || {
@@ -236,18 +254,14 @@ api: { subscribe: { buffer: { messages: 400, bytes: 1MiB } } }";
     let ticks =
         Ticks::new((rate_hz * (phase + stalled_phase).as_secs() * rounds + 10_000) as usize);
     let crowd = Crowd::open(&bridge, readers, &ticks).await;
-    let (mut quiet, mut beside) = (Duration::MAX, Duration::MAX);
+    let (mut quiet, mut beside) = (0.0_f64, 0.0_f64);
     let before = bridge.rss_bytes();
     for _ in 0..rounds {
-        ticks.publish(&client, rate_hz, phase).await;
-        crowd.has_read(ticks.count()).await;
-        quiet = quiet.min(crowd.took.median());
+        quiet = quiet.max(crowd.rate_of(&ticks, &client, rate_hz, phase).await);
 
         let mut stalled = Reader::open(&bridge, true).await;
         let first = ticks.count();
-        ticks.publish(&client, rate_hz, stalled_phase).await;
-        crowd.has_read(ticks.count()).await;
-        beside = beside.min(crowd.took.median());
+        beside = beside.max(crowd.rate_of(&ticks, &client, rate_hz, stalled_phase).await);
         let grown = bridge.rss_bytes().saturating_sub(before);
         assert!(grown < 16 << 20, "{grown} bytes more");
 
@@ -267,9 +281,7 @@ api: { subscribe: { buffer: { messages: 400, bytes: 1MiB } } }";
         assert!(dropped > 0, "it was stalled long enough to lose something");
         eprintln!("{dropped} of {} dropped", ticks.count() - first);
     }
-    eprintln!("half of all deliveries within {quiet:?}, beside a stalled reader {beside:?}");
     if soak(false, true) {
-        let fair = quiet.mul_f64(1.1) + Duration::from_micros(100);
-        assert!(beside < fair, "{beside:?} instead of {quiet:?}");
+        assert!(beside > 0.9 * quiet, "{beside} instead of {quiet}");
     }
 }
