@@ -67,6 +67,11 @@ def no_ipv6_in_the_kernel():
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
+def end_with_me():
+    """For a child: it gets SIGKILL when this process ends, however it ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
 def take(address):
     host, port = address.rsplit(":", 1)
     host = host.strip("[]")
@@ -98,9 +103,10 @@ def main(machine):
     taken = [take(address) for address in machine["taken"]]
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/said", "w+") as said:
         both_names_of_localhost(folder)
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
-        nats = subprocess.Popen([os.environ["NATS_SERVER_BIN"]], **quiet)
-        natsway = subprocess.Popen([os.environ["NATSWAY_BIN"]], env=machine["env"], cwd=folder, stdout=said, stderr=said)
+        common = {"cwd": folder, "preexec_fn": end_with_me}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        nats = subprocess.Popen([os.environ["NATS_SERVER_BIN"]], **quiet, **common)
+        natsway = subprocess.Popen([os.environ["NATSWAY_BIN"]], env=machine["env"], stdout=said, stderr=said, **common)
         answers = {}
         try:
             ready = "http://127.0.0.1:4281/readyz"
