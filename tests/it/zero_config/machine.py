@@ -81,6 +81,11 @@ def take(address):
     return s
 
 
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 def http(url, body=None, timeout_s=10):
     try:
         with DIRECT.open(urllib.request.Request(url, data=body), timeout=timeout_s) as answer:
@@ -106,6 +111,7 @@ def main(machine):
         common = {"cwd": folder, "preexec_fn": end_with_me}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         nats = subprocess.Popen([os.environ["NATS_SERVER_BIN"]], **quiet, **common)
+        until(lambda: listens(4222))
         natsway = subprocess.Popen([os.environ["NATSWAY_BIN"]], env=machine["env"], stdout=said, stderr=said, **common)
         answers = {}
         try:
