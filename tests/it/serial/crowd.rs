@@ -13,7 +13,7 @@ use crate::harness::{Bridge, Nats, SOON, eventually, soak, within};
 
 /// A client that sends `head`, then one byte a second, until natsway has closed the connection; how long
 /// that took.
-async fn dribble(address: String, head: &'static str) -> Duration {
+async fn dribble(address: String, head: String) -> Duration {
     let start = Instant::now();
     let mut socket = TcpStream::connect(address).await.unwrap();
     let _ = socket.write_all(head.as_bytes()).await;
@@ -60,13 +60,16 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
     let alone = p99(&bridge, requests).await;
     let before = bridge.fds();
     let mut crowd = JoinSet::new();
-    for _ in 0..each {
+    let lengths = [
+        "Content-Length: 100\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n64\r\n",
+    ];
+    for number in 0..each {
         let address = bridge.address().to_owned();
-        crowd.spawn(dribble(address.clone(), "GET / HTTP/1.1\r\nX-Slow: "));
-        let head =
-            "POST /v1/publish/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
+        let head = "GET / HTTP/1.1\r\nX-Slow: ".to_owned();
         crowd.spawn(dribble(address.clone(), head));
-        let head = "POST /v1/publish/slow HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n";
+        let length = lengths[number % lengths.len()];
+        let head = format!("POST /v1/publish/slow HTTP/1.1\r\nHost: localhost\r\n{length}");
         crowd.spawn(dribble(address, head));
     }
     let crowded = p99(&bridge, requests / 2).await;
