@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::harness::{Bridge, Client, Nats, SOON, eventually};
+use crate::harness::{Bridge, Client, Nats, SOON, eventually, round_trip};
 
 /// At once: a server may forget to say it, and asking what became of it takes two seconds and a little;
 /// every timeout here is 20 seconds.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 async fn server(messages: usize) -> Nats {
     let nats = Nats::start().await;
@@ -60,6 +60,23 @@ async fn publishers_are_told_that_the_stream_is_gone() {
         let told = told.expect("only 200 and 404, each at once");
         assert!(told.saturating_duration_since(deleted) < AT_ONCE);
     }
+}
+
+#[tokio::test]
+async fn a_message_that_only_others_hear_is_not_waited_for_to_the_end() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let client = nats.client().await;
+    let _deaf = client.subscribe("nobody.stores").await.unwrap();
+    round_trip(&client).await;
+    let begun = Instant::now();
+    let path = "/v1/publish/nobody.stores?confirm=stream&timeout=20s";
+    let answer = bridge.post(path).body("x").send().await;
+    assert_eq!(
+        answer.expect_problem(404, "no-stream")["outcome"],
+        "unknown"
+    );
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

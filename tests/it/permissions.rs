@@ -325,7 +325,7 @@ async fn a_flood_of_denials_after_a_change_of_the_rules_confirms_nothing() {
     nats.reload(&rules(r#"publish: { deny: ["later.>"] }"#))
         .await;
     let mut publishes = JoinSet::new();
-    for i in 0..2500 {
+    for i in 0..1000 {
         let bridge = Arc::clone(&bridge);
         publishes.spawn(async move {
             let path = if i % 5 == 0 {

@@ -1,18 +1,25 @@
 //! Publishing to a stream: `confirm=stream`.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::api::is_passing;
 use super::backoff::Backoff;
 use super::pub_ack::Answer;
 use super::{Api, PubAck};
 use crate::nats::{Call, Failure, Inbound, Outbound};
-use crate::problem::{Code, Doing, Problem};
+use crate::problem::{Code, Doing, Outcome, Problem};
 use crate::subject::Subject;
 
 /// The same message id is being stored for somebody else at this moment.
 const DUPLICATE_IN_PROCESS: u64 = 10158;
+
+/// After so much silence somebody should ask what became of the stream.
+const SILENCE: Duration = Duration::from_secs(2);
 
 impl Api {
     /// Publishes a message and waits until a stream has stored it. Tried again while a leader is
@@ -27,7 +34,7 @@ impl Api {
         expected_stream: Option<&str>,
         call: Call,
     ) -> Result<PubAck, Problem> {
-        let reply = self.nats().request(message.clone(), call).await;
+        let reply = self.send(subject, message, call).await?;
         self.conclude(subject, message, reply, expected_stream, call)
             .await
     }
@@ -70,7 +77,35 @@ impl Api {
             if !backoff.pause().await {
                 return Err(problem);
             }
-            reply = self.nats().request(message.clone(), call).await;
+            reply = self.send(subject, message, call).await?;
+        }
+    }
+
+    /// Sends the message and waits for the reply. A stream that is deleted may take a message and never
+    /// answer, and so does whoever else listens, so in a long silence JetStream is asked, once, whether
+    /// there is a stream.
+    async fn send(
+        &self,
+        subject: &Subject,
+        message: &Outbound,
+        call: Call,
+    ) -> Result<Result<Inbound, Failure>, Problem> {
+        let mut reply = pin!(self.nats().request(message.clone(), call));
+        if let Ok(reply) = timeout(SILENCE, &mut reply).await {
+            return Ok(reply);
+        }
+        let asking = async {
+            match self.stream_of(subject.as_str(), call).await {
+                Ok(None) => (),
+                Ok(Some(_)) | Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reply = &mut reply => Ok(reply),
+            () = asking => Err(Problem::new(Code::NoStream)
+                .detail("no stream holds the subject; others who listen may have received the message")
+                .outcome(Outcome::Unknown)),
         }
     }
 
