@@ -1,6 +1,8 @@
 //! Thousands of clients that do not behave: they are closed on time, leave nothing behind, and others
 //! hardly notice.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,10 +15,13 @@ use crate::harness::{Bridge, Nats, SOON, eventually, soak, within};
 
 /// A client that sends `head`, then one byte a second, until natsway has closed the connection; how long
 /// that took.
-async fn dribble(address: String, head: String) -> Duration {
+async fn dribble(address: String, head: String, connected: Arc<AtomicUsize>) -> Duration {
+    // Thousands of strangers do not send in step.
+    tokio::time::sleep(Duration::from_millis(rand::random_range(0..1000))).await;
     let start = Instant::now();
     let mut socket = TcpStream::connect(address).await.unwrap();
     let _ = socket.write_all(head.as_bytes()).await;
+    connected.fetch_add(1, Ordering::SeqCst);
     let (mut read, mut write) = socket.into_split();
     let writing = async {
         while write.write_all(b"x").await.is_ok() {
@@ -59,6 +64,7 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
     let requests = soak(200, 2000);
     let alone = p99(&bridge, requests).await;
     let before = bridge.fds();
+    let connected = Arc::new(AtomicUsize::new(0));
     let mut crowd = JoinSet::new();
     let lengths = [
         "Content-Length: 100\r\n\r\n",
@@ -67,12 +73,16 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
     for number in 0..each {
         let address = bridge.address().to_owned();
         let head = "GET / HTTP/1.1\r\nX-Slow: ".to_owned();
-        crowd.spawn(dribble(address.clone(), head));
+        crowd.spawn(dribble(address.clone(), head, Arc::clone(&connected)));
         let length = lengths[number % lengths.len()];
         let head = format!("POST /v1/publish/slow HTTP/1.1\r\nHost: localhost\r\n{length}");
-        crowd.spawn(dribble(address, head));
+        crowd.spawn(dribble(address, head, Arc::clone(&connected)));
     }
-    let crowded = p99(&bridge, requests / 2).await;
+    eventually(SOON, "the crowd is there", async || {
+        connected.load(Ordering::SeqCst) == 2 * each
+    })
+    .await;
+    let crowded = p99(&bridge, requests / 4).await;
     let mut slowest = Duration::ZERO;
     within(SOON * 2, "all are closed", async {
         while let Some(closed) = crowd.join_next().await {
