@@ -120,7 +120,10 @@ async fn explore(
     signals
         .uncertain
         .store(!permissions.is_certain(), Ordering::Release);
-    let marker_subject = Subject::from(format!("{inbox_root}.m"));
+    // A responder knows the root from its reply subjects. Could it guess the rest, it could confirm what
+    // the server has not read.
+    let secret = rand::random::<u64>();
+    let marker_subject = Subject::from(format!("{inbox_root}.m{secret:016x}"));
     let marker = if rights.can_fence() {
         Some(
             fill_marker(&client, &signals, &marker_subject)
