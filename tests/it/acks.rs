@@ -1,6 +1,6 @@
 //! `/v1/acks`: what a token can do, and what it cannot.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -394,6 +394,7 @@ async fn a_consumer_or_stream_that_is_gone_is_404_at_once() {
     let nats = server(3).await;
     let bridge = Bridge::start(&nats, "").await;
     let tokens = tokens(&bridge, 3).await;
+    let given = SystemTime::now();
     // Well below the timeout of 60 s, and below the client's own bound.
     let gone = async |token: &str, code: &str| {
         let answer = bridge.post(&path(token, "?timeout=60s")).send().await;
@@ -405,7 +406,11 @@ async fn a_consumer_or_stream_that_is_gone_is_404_at_once() {
     };
     nats.js("CONSUMER.DELETE.S.c", &json!({})).await;
     gone(&tokens[0], "consumer-not-found").await;
-    // Created anew, it has delivered nothing: it would never confirm.
+    // Created anew in a later second, it has delivered nothing: it would never confirm.
+    eventually(SOON, "the second of the tokens is over", async || {
+        SystemTime::now() >= given + Duration::from_secs(1)
+    })
+    .await;
     nats.consumer("S", "c", json!({})).await;
     gone(&tokens[1], "consumer-not-found").await;
     nats.js("STREAM.DELETE.S", &json!({})).await;

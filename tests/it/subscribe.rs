@@ -30,7 +30,9 @@ fn envelope(subject: &str, number: usize) -> Value {
 async fn every_form_brings_the_same_messages_in_order() {
     const COUNT: usize = 2000;
     let nats = Nats::start().await;
-    let bridge = Bridge::start(&nats, "").await;
+    // Nobody is slow here, though the machine may be.
+    let yaml = "api: { subscribe: { buffer: { messages: 4096 } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
     let mut sse = bridge.sse("/v1/subscribe/orders.%3E").await;
     let mut ndjson = bridge.ndjson("/v1/subscribe?subject=orders.%3E").await;
     let mut ws = bridge.ws("/v1/subscribe/orders.%3E").await;
