@@ -97,10 +97,12 @@ impl ReplyTable {
 
     /// Hands a reply to whoever waits for it; a late one is dropped.
     pub(super) fn deliver(&self, message: Inbound) {
+        // The client library can be led astray by white space in a subject: what is not below the inbox is
+        // no reply, although it came to the inbox's subscription.
         let token = message
             .subject
-            .get(self.prefix.len() + 1..)
-            .and_then(|token| token.parse().ok());
+            .strip_prefix(self.prefix.as_str())
+            .and_then(|rest| rest.strip_prefix('.')?.parse().ok());
         let Some(token) = token else { return };
         let mut slots = self.slots.lock();
         let Some(slot) = slots.by_token.get(&token) else {
@@ -240,6 +242,20 @@ mod tests {
         drop(slot);
         assert_eq!(table.len(), 0);
         table.deliver(message(subject, None, "late"));
+    }
+
+    #[tokio::test]
+    async fn what_came_to_the_inbox_by_another_subject_is_no_reply() {
+        let table = ReplyTable::new("_I.x".into());
+        let ticket = Ticket::new();
+        let slot = table.expect(None, &ticket, None);
+        let own = slot.subject();
+        let foreign = own.replacen("_I.x", "n.ab", 1);
+        assert_eq!(foreign.len(), own.len());
+        table.deliver(message(foreign.into(), None, "forged"));
+        assert!(ticket.take_reply().is_none());
+        table.deliver(message(own, None, "hi"));
+        assert_eq!(ticket.take_reply().unwrap().payload, "hi");
     }
 
     #[tokio::test]
