@@ -22,7 +22,6 @@ use tower::Layer;
 
 use super::Handle;
 use super::context::Context;
-use super::kept::Kept;
 use super::peer::Peer;
 use crate::config::{Rate, RateKey};
 use crate::problem::{Code, Problem};
@@ -37,9 +36,6 @@ const BUCKETS: u64 = 65_536;
 const SHARED: u64 = 0;
 
 type Buckets = RateLimiter<u64, HashMapStateStore<u64>, DefaultClock, StateInformationMiddleware>;
-
-/// The limits of routes, by name. A reload that leaves a limit as it is leaves what was taken of it, too.
-pub type Limits = Kept<Rate, RateLimit>;
 
 /// Whose requests they are, by the route's rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +167,7 @@ impl<N: Handle> Handle for RateLimited<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::kept::Kept;
     use crate::layers::peer::Local;
     use axum::body::Body;
 
@@ -235,7 +232,7 @@ mod tests {
             burst: Some(1),
             key: RateKey::Route,
         };
-        let (limits, request) = (Limits::default(), from("10.0.0.1", "a"));
+        let (limits, request) = (Kept::<Rate, RateLimit>::default(), from("10.0.0.1", "a"));
         let of = |name: &str, limit: &str| {
             let rate = rate(limit);
             limits.of(name, rate.clone(), || RateLimit::new(&rate))
