@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::harness::client::Opened;
@@ -48,6 +49,7 @@ async fn read_to(stream: &mut Opened, last: u64) -> Read {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_client_is_told_how_much_it_lost_and_the_others_lose_nothing() {
+    const EACH: u64 = 50;
     let readers = soak(20, 99);
     let count: u64 = soak(3000, 20_000);
     let nats = Nats::start().await;
@@ -55,27 +57,23 @@ async fn a_slow_client_is_told_how_much_it_lost_and_the_others_lose_nothing() {
     let bridge = Bridge::start(&nats, yaml).await;
     // It reads nothing until all is over: the socket fills, then the ring.
     let mut stalled = bridge.ndjson("/v1/subscribe/a").await;
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut others = Vec::new();
     for _ in 0..readers {
-        let mut stream = bridge.ndjson("/v1/subscribe/a").await;
-        tasks.spawn(async move { read_to(&mut stream, count - 1).await });
+        others.push(bridge.ndjson("/v1/subscribe/a").await);
     }
-    let mut pace = bridge.ndjson("/v1/subscribe/a").await;
     let before = bridge.rss_bytes();
     let client = nats.client().await;
     let filler = "x".repeat(4096);
     for number in 0..count {
         let payload = json!({"n": number, "filler": filler}).to_string();
         publish(&client, "a", payload.as_bytes()).await;
-        // No faster than somebody can read, so that only the one who does not read is slow.
-        if number % 50 == 49 {
+        // No faster than everybody else can read, so that only the one who does not read is slow.
+        if number % EACH == EACH - 1 {
             round_trip(&client).await;
-            read_to(&mut pace, number).await;
+            for read in join_all(others.iter_mut().map(|other| read_to(other, number))).await {
+                assert_eq!((read.seen.len() as u64, read.gaps), (EACH, 0));
+            }
         }
-    }
-    while let Some(read) = tasks.join_next().await {
-        let read = read.expect("it read to the end");
-        assert_eq!((read.seen.len() as u64, read.gaps), (count, 0));
     }
     let grown = bridge.rss_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more for a stalled reader");

@@ -44,10 +44,10 @@ struct Seen {
     shed: Vec<Duration>,
 }
 
-/// One client that asks every `every`, or as soon as it has its answer.
-async fn ask(mut raw: Connection, every: Duration, until: Instant) -> Seen {
+/// One client that asks every `every` from `first` on, or as soon as it has its answer.
+async fn ask(mut raw: Connection, first: Instant, every: Duration, until: Instant) -> Seen {
     let mut seen = Seen::default();
-    let mut ticks = tokio::time::interval(every);
+    let mut ticks = tokio::time::interval_at(first, every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     while Instant::now() < until {
         ticks.tick().await;
@@ -65,10 +65,13 @@ async fn ask(mut raw: Connection, every: Duration, until: Instant) -> Seen {
 }
 
 async fn load(bridge: &Bridge, clients: usize, every: Duration, lasts: Duration) -> Seen {
-    let until = Instant::now() + lasts;
+    let begun = Instant::now();
     let mut asking = JoinSet::new();
-    for _ in 0..clients {
-        asking.spawn(ask(bridge.raw().await, every, until));
+    for client in 0..clients {
+        // Clients that know nothing of each other do not ask in step.
+        let first =
+            begun + every * u32::try_from(client).unwrap() / u32::try_from(clients).unwrap();
+        asking.spawn(ask(bridge.raw().await, first, every, begun + lasts));
     }
     let mut all = Seen::default();
     while let Some(one) = asking.join_next().await {
