@@ -23,9 +23,9 @@ use super::session::Session;
 use super::stream_body::Lifetimes;
 use super::subscribe::Defaults;
 use super::websocket::Upgrade;
+use crate::layers::access_log::Frames;
 use crate::layers::memory::Budget;
 use crate::problem::Problem;
-use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::traces::Tracer;
 
 pub use limits::Limits;
@@ -55,8 +55,8 @@ pub struct Multiplex {
     pub requesting: Option<Arc<Requesting>>,
     /// What frames in flight are drawn from, as the bodies of requests are.
     pub bodies: Arc<Budget>,
-    /// Where problems in frames are counted.
-    pub problems: Arc<RouteMetrics>,
+    /// Where problems in frames are counted and logged.
+    pub problems: Frames,
     /// What all streams have in common.
     pub lifetimes: Lifetimes,
     /// What decides which publishes and requests are traced, and which contexts go on.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
+use opentelemetry::trace::TraceId;
 use tokio::time::Instant;
 use tower::Layer;
 
@@ -68,20 +69,58 @@ struct Recorder {
 
 impl<N: Handle> Handle for Recorded<N> {
     async fn handle(&self, request: Box<Request>) -> Response {
-        let mut flight = Flight::begin(Arc::clone(&self.recorder), &request);
+        let mut flight = Flight::begin(&self.recorder, &request);
         let response = self.next.handle(request).await;
         flight.answered(&response);
-        if flight.line.is_some() {
-            // The line is written when the answer has ended, with the time it took.
-            return until_end(response, flight);
+        match flight.line.take() {
+            // It is written when the answer has ended, with the time it took.
+            Some(line) => until_end(response, line),
+            None => response,
         }
-        response
     }
 }
 
-/// Counts a problem that is no answer of its own, such as one in a WebSocket's frame.
-pub fn count(metrics: &RouteMetrics, problem: &Problem) {
-    inc(metrics, problem.code(), problem.failed_by());
+/// Counts and, where asked for, logs problems that are no answers of their own, such as those in a
+/// WebSocket's frames.
+#[derive(Clone, Debug)]
+pub struct Frames(Arc<Recorder>);
+
+impl Frames {
+    /// Of one route.
+    #[must_use]
+    pub fn new(named: Named, metrics: Arc<RouteMetrics>, log: AccessLog) -> Self {
+        Self(Arc::new(Recorder {
+            named,
+            metrics,
+            log,
+        }))
+    }
+
+    /// One problem, told to the client whose request `id` is.
+    pub fn problem(&self, problem: &Problem, id: Option<&RequestId>, peer: Option<&Peer>) {
+        let Recorder {
+            named,
+            metrics,
+            log,
+        } = &*self.0;
+        let (code, source) = (problem.code(), problem.failed_by());
+        inc(metrics, code, source);
+        if *log == AccessLog::Off {
+            return;
+        }
+        tracing::info!(
+            target: ACCESS,
+            request_id = id.map(RequestId::to_text).as_deref(),
+            route = &*named.route,
+            method = named.method.as_str(),
+            path = &*named.path,
+            status = problem.http_status().as_u16(),
+            problem = code.as_str(),
+            source = source.as_str(),
+            client = peer.and_then(Peer::ip).map(tracing::field::display),
+            "answered in a frame"
+        );
+    }
 }
 
 fn inc(metrics: &RouteMetrics, code: Code, source: Source) {
@@ -90,50 +129,42 @@ fn inc(metrics: &RouteMetrics, code: Code, source: Source) {
 }
 
 /// A request in flight. Dropped unanswered when its client went away.
-struct Flight {
-    recorder: Arc<Recorder>,
+struct Flight<'a> {
+    recorder: &'a Recorder,
     started: Instant,
-    answered: Option<Answered>,
+    is_answered: bool,
     /// The trace, where the request is traced.
-    trace: Option<Arc<str>>,
+    trace: Option<TraceId>,
     line: Option<Line>,
 }
 
+#[derive(Clone, Copy)]
 struct Answered {
     status: StatusCode,
     problem: Option<(Code, Source)>,
 }
 
-/// What a log line needs of the request.
+/// A log line. It is written when it is dropped.
 struct Line {
+    recorder: Arc<Recorder>,
+    started: Instant,
     id: Option<RequestId>,
     peer: Option<Arc<Peer>>,
     traceparent: Option<HeaderValue>,
+    answered: Option<Answered>,
 }
 
-impl Line {
-    fn trace_ids(&self) -> Option<(&str, &str)> {
-        trace_ids(self.traceparent.as_ref()?.to_str().ok()?)
-    }
-}
-
-impl Flight {
-    fn begin(recorder: Arc<Recorder>, request: &Request) -> Self {
+impl<'a> Flight<'a> {
+    fn begin(recorder: &'a Arc<Recorder>, request: &Request) -> Self {
         recorder.metrics.in_flight.inc();
-        let line = (recorder.log != AccessLog::Off).then(|| {
-            let context = Context::of(request);
-            Line {
-                id: context.id.clone(),
-                peer: context.peer.clone(),
-                traceparent: request.headers().get(&TRACEPARENT).cloned(),
-            }
-        });
+        let started = Instant::now();
+        let is_logged = recorder.log != AccessLog::Off;
         Self {
             recorder,
-            started: Instant::now(),
-            answered: None,
+            started,
+            is_answered: false,
             trace: request.extensions().get().map(Origin::trace_id),
-            line,
+            line: is_logged.then(|| Line::begin(Arc::clone(recorder), request, started)),
         }
     }
 
@@ -149,32 +180,59 @@ impl Flight {
         let metrics = &self.recorder.metrics;
         metrics.in_flight.dec();
         let took = self.started.elapsed();
-        metrics.answered(answered.status.as_u16(), took, self.trace.take());
+        metrics.answered(answered.status.as_u16(), took, self.trace);
         if let Some((code, source)) = answered.problem {
             inc(metrics, code, source);
         }
-        self.answered = Some(answered);
+        if let Some(line) = &mut self.line {
+            line.answered = Some(answered);
+        }
+        self.is_answered = true;
     }
 }
 
-impl Drop for Flight {
+impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        if self.answered.is_none() {
+        if !self.is_answered {
             self.record(Answered {
                 status: Code::ClientClosed.entry().status,
                 problem: Some((Code::ClientClosed, Source::Client)),
             });
         }
-        if let (Some(line), Some(answered)) = (&self.line, &self.answered)
+    }
+}
+
+impl Line {
+    fn begin(recorder: Arc<Recorder>, request: &Request, started: Instant) -> Self {
+        let context = Context::of(request);
+        Self {
+            recorder,
+            started,
+            id: context.id.clone(),
+            peer: context.peer.clone(),
+            traceparent: request.headers().get(&TRACEPARENT).cloned(),
+            answered: None,
+        }
+    }
+
+    fn trace_ids(&self) -> Option<(&str, &str)> {
+        trace_ids(self.traceparent.as_ref()?.to_str().ok()?)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(answered) = self.answered
             && (self.recorder.log == AccessLog::All || answered.status.as_u16() >= 400)
         {
-            write(&self.recorder.named, line, answered, self.started);
+            write(self, answered);
         }
     }
 }
 
-fn write(named: &Named, line: &Line, answered: &Answered, started: Instant) {
+fn write(line: &Line, answered: Answered) {
     let (peer, trace) = (line.peer.as_deref(), line.trace_ids());
+    let named = &line.recorder.named;
     tracing::info!(
         target: ACCESS,
         trace_id = trace.map(|(trace, _)| trace),
@@ -187,7 +245,7 @@ fn write(named: &Named, line: &Line, answered: &Answered, started: Instant) {
         problem = answered.problem.map(|(code, _)| code.as_str()),
         source = answered.problem.map(|(_, source)| source.as_str()),
         client = peer.and_then(Peer::ip).map(tracing::field::display),
-        duration_ms = started.elapsed().as_secs_f64() * 1000.0,
+        duration_ms = line.started.elapsed().as_secs_f64() * 1000.0,
         "answered"
     );
 }

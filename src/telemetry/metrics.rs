@@ -8,18 +8,23 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
-use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+mod durations;
+mod histogram;
 mod jetstream;
 mod links;
 mod process;
 mod route;
+mod stripes;
 mod text;
+
+use durations::Durations;
+use histogram::Histogram;
 
 pub use jetstream::JetStreamMetrics;
 pub use links::{LinkSample, NatsSample};
@@ -31,16 +36,8 @@ pub type Counter = prometheus_client::metrics::counter::Counter;
 /// A value that goes up and down.
 pub type Gauge = prometheus_client::metrics::gauge::Gauge;
 
-/// From what a sidecar needs on loopback to the longest default `timeout_max`, in seconds.
-const BUCKETS: [f64; 16] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    10.0, 60.0,
-];
-
-/// From a message that goes straight through to one that a stream has kept for a week, in seconds.
-const LAG_BUCKETS: [f64; 14] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86_400.0, 604_800.0,
-];
+/// A value that goes up and down by steps, moved by all workers at once.
+pub type Level = prometheus_client::metrics::gauge::Gauge<i64, stripes::Level>;
 
 const PREFIX: &str = "natsway";
 
@@ -59,16 +56,11 @@ impl<const N: usize> EncodeLabelSet for Labels<N> {
     }
 }
 
-/// Each bucket remembers a traced request that fell into it.
-type Histogram = HistogramWithExemplars<Labels<1>>;
-
-type Durations<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
-
 /// The registry and all families.
 pub struct Metrics {
     registry: Registry,
     durations: Durations<3>,
-    in_flight: Family<Labels<1>, Gauge>,
+    in_flight: Family<Labels<1>, Level>,
     waiting: Family<Labels<1>, Gauge>,
     streams: Family<Labels<1>, Gauge>,
     breaker: Family<Labels<1>, Gauge>,
@@ -100,11 +92,14 @@ impl Metrics {
     /// Registers everything under its name.
     #[must_use]
     pub fn new() -> Self {
-        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS.into_iter());
-        let lag: fn() -> Histogram = || Histogram::new(LAG_BUCKETS.into_iter());
         let mut metrics = Self {
             registry: Registry::default(),
-            durations: Family::new_with_constructor(histogram),
+            durations: Durations::new(
+                "natsway_http_request_duration_seconds",
+                "Time from a request's head to the head of its answer",
+                ["route", "method", "status"],
+                durations::REQUEST,
+            ),
             in_flight: Family::default(),
             waiting: Family::default(),
             streams: Family::default(),
@@ -114,7 +109,12 @@ impl Metrics {
             rejections: Family::default(),
             reloads: Family::default(),
             stream_ends: StreamEnds::default(),
-            stream_lags: Family::new_with_constructor(lag),
+            stream_lags: Durations::new(
+                "natsway_stream_lag_seconds",
+                "Age of the oldest message in each write to a stream's client",
+                ["route"],
+                durations::LAG,
+            ),
             spans: Family::default(),
             spans_waiting: Gauge::default(),
             bodies: Gauge::default(),
@@ -137,12 +137,6 @@ impl Metrics {
         let registry = self.registry.sub_registry_with_prefix(PREFIX);
         registry.register_collector(Box::new(process::Runtime));
         self.jetstream.register(registry);
-        registry.register_with_unit(
-            "http_request_duration",
-            "Time from a request's head to the head of its answer",
-            Unit::Seconds,
-            self.durations.clone(),
-        );
         registry.register(
             "http_requests_in_flight",
             "Requests whose answer has not begun",
@@ -184,12 +178,6 @@ impl Metrics {
             "stream_ends",
             "Streams that have ended, by reason",
             self.stream_ends.0.clone(),
-        );
-        registry.register_with_unit(
-            "stream_lag",
-            "Age of the oldest message in each write to a stream's client",
-            Unit::Seconds,
-            self.stream_lags.clone(),
         );
         registry.register(
             "traces_spans",
@@ -260,8 +248,7 @@ impl Metrics {
     /// How late the messages of a route's streams are.
     #[must_use]
     pub fn stream_lag(&self, route: &str) -> StreamLag {
-        let labels = Labels([("route", route.into())]);
-        StreamLag(self.stream_lags.get_or_create_owned(&labels))
+        StreamLag(self.stream_lags.of([route.into()]))
     }
 
     /// What becomes of spans.
@@ -291,7 +278,11 @@ impl Metrics {
     #[must_use]
     pub fn openmetrics(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
-        encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        let written = encode_registry(&mut text, &self.registry)
+            .and_then(|()| self.durations.write(&mut text))
+            .and_then(|()| self.stream_lags.write(&mut text))
+            .and_then(|()| encode_eof(&mut text));
+        written.expect("writing to a String cannot fail");
         text
     }
 
@@ -350,7 +341,7 @@ pub struct StreamLag(Histogram);
 impl StreamLag {
     /// One write.
     pub fn observe(&self, age: Duration) {
-        self.0.observe(age.as_secs_f64(), None, None);
+        self.0.observe(age, None);
     }
 }
 
@@ -375,13 +366,16 @@ impl Drop for GaugeGuard {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::TraceId;
+
     use super::*;
 
     #[test]
     fn both_formats_name_a_counter_the_same() {
         let metrics = Metrics::new();
         let route = metrics.route("publish", "POST");
-        route.answered(204, Duration::from_millis(2), Some("0af7".into()));
+        let trace = TraceId::from_bytes([0xa7; 16]);
+        route.answered(204, Duration::from_millis(2), Some(trace));
         route.problem(0, "overloaded", "bridge");
         let sample = "natsway_http_problems_total{route=\"publish\",code=\"overloaded\",source=\"bridge\"} 1";
         let openmetrics = metrics.openmetrics();
@@ -403,9 +397,7 @@ mod tests {
                 .map(str::to_owned)
         };
         assert!(
-            line(&openmetrics)
-                .unwrap()
-                .contains("# {trace_id=\"0af7\"} 0.002"),
+            line(&openmetrics).unwrap().contains("a7a7\"} 0.002"),
             "{openmetrics}"
         );
         assert!(!text.contains("trace_id"), "{text}");

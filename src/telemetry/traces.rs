@@ -11,7 +11,6 @@ pub mod names;
 mod span;
 mod wire;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -274,10 +273,10 @@ fn origin(exporter: &Exporter, trace: TraceId, parent: SpanId, linked: Option<Re
 }
 
 impl Origin {
-    /// The trace, as text.
+    /// The trace.
     #[must_use]
-    pub fn trace_id(&self) -> Arc<str> {
-        self.trace.to_string().into()
+    pub fn trace_id(&self) -> TraceId {
+        self.trace
     }
 
     /// Whether a caller's trace goes on.

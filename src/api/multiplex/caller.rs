@@ -8,12 +8,12 @@ use bytes::Bytes;
 use super::frame::{Content, Id};
 use super::limits::Turnstile;
 use super::{Multiplex, answer};
-use crate::layers::access_log;
+use crate::layers::access_log::Frames;
 use crate::layers::context::Context;
+use crate::layers::peer::Peer;
 use crate::layers::rate::Key;
 use crate::layers::request_id::RequestId;
 use crate::problem::Problem;
-use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::traces::{Origin, Remote, Tracer};
 
 /// The client of one connection.
@@ -21,7 +21,8 @@ use crate::telemetry::traces::{Origin, Remote, Tracer};
 pub(super) struct Caller {
     /// The id of the request that opened the connection.
     request_id: Option<RequestId>,
-    problems: Arc<RouteMetrics>,
+    peer: Option<Arc<Peer>>,
+    problems: Frames,
     /// Its publishes and requests in their order.
     pub(super) turnstile: Arc<Turnstile>,
     /// What its publishes are taken from.
@@ -38,9 +39,11 @@ impl Caller {
     pub(super) fn of(request: &Request, verb: &Multiplex) -> Self {
         let publishing = verb.publishing.as_ref().map(|verb| &verb.limits);
         let requesting = verb.requesting.as_ref().map(|verb| &verb.limits);
+        let context = Context::of(request);
         Self {
-            request_id: Context::of(request).id.clone(),
-            problems: Arc::clone(&verb.problems),
+            request_id: context.id.clone(),
+            peer: context.peer.clone(),
+            problems: verb.problems.clone(),
             turnstile: Arc::default(),
             publish_rate: publishing.and_then(|limits| limits.key_of(request)),
             request_rate: requesting.and_then(|limits| limits.key_of(request)),
@@ -58,10 +61,10 @@ impl Caller {
         tracer.of_frame(Remote::publisher(content.headers.as_ref()), self.opening)
     }
 
-    /// The frame for a problem, which is counted as if it were an answer of its own.
+    /// The frame for a problem, which is counted and logged as if it were an answer of its own.
     pub(super) fn error(&self, id: Option<&Id>, problem: &Problem) -> Bytes {
-        access_log::count(&self.problems, problem);
-        let request_id = self.request_id.as_ref().map(RequestId::to_text);
-        answer::error(id, problem, request_id.as_deref())
+        let (opening, peer) = (self.request_id.as_ref(), self.peer.as_deref());
+        self.problems.problem(problem, opening, peer);
+        answer::error(id, problem, opening.map(RequestId::to_text).as_deref())
     }
 }

@@ -13,6 +13,7 @@ use crate::api::session::Session;
 use crate::api::stream_body::Lifetimes;
 use crate::api::subscribe::{self, Defaults, Subscribe};
 use crate::config::Action;
+use crate::layers::access_log::{Frames, Named};
 use crate::router::{Kind, Route, Shared};
 
 /// The built-in ones and the declared ones.
@@ -77,6 +78,13 @@ fn built_in(context: &Context<'_>) -> [Route; 2] {
 fn multiplexed(context: &Context<'_>, shared: &Shared, common: &Common) -> Route {
     let api = &context.config.api;
     let settings = &api.subscribe;
+    let (name, path, method) = ("ws", "/v1/ws", Method::GET);
+    let named = Named {
+        route: name.into(),
+        path: path.into(),
+        method: method.clone(),
+    };
+    let metrics = Arc::new(context.metrics.route(name, method.as_str()));
     let verb = Multiplex {
         session: Session::new(context.nats, &settings.subjects, settings.when_disconnected),
         defaults: Defaults::of(settings),
@@ -84,8 +92,8 @@ fn multiplexed(context: &Context<'_>, shared: &Shared, common: &Common) -> Route
         publishing: Publishing::new(&api.publish, context.nats, common.publish.clone()),
         requesting: Requesting::new(&api.request, context.nats, common.request.clone()),
         bodies: Arc::clone(&shared.bodies),
-        problems: Arc::new(context.metrics.route("ws", Method::GET.as_str())),
-        lifetimes: lifetimes(context, "ws"),
+        problems: Frames::new(named, metrics, shared.access_log),
+        lifetimes: lifetimes(context, name),
         tracer: shared.tracer.clone(),
     };
     let operation = json!({
@@ -94,7 +102,7 @@ fn multiplexed(context: &Context<'_>, shared: &Shared, common: &Common) -> Route
         "description": "JSON text frames; subprotocol `natsway.v1`, optional.",
         "responses": {"101": {"description": "A WebSocket."}},
     });
-    Route::new("ws", Method::GET, "/v1/ws", settings.policy())
+    Route::new(name, method, path, settings.policy())
         .kind(Kind::Stream)
         .describe(operation)
         .handler(multiplex::handle, Arc::new(verb))

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use opentelemetry::trace::TraceId;
 use prometheus_client::metrics::family::Family;
 
-use super::{CLASSES, Counter, Durations, Gauge, Histogram, Labels, Metrics};
+use super::{CLASSES, Counter, Durations, Gauge, Histogram, Labels, Level, Metrics};
 
 impl Metrics {
     /// The handles of one route.
@@ -42,7 +43,7 @@ const SLOTS: usize = 256;
 pub struct RouteMetrics {
     durations: DurationHandles,
     /// Requests whose answer has not begun.
-    pub in_flight: Gauge,
+    pub in_flight: Level,
     /// Requests that wait for a place.
     pub waiting: Gauge,
     /// Open streams.
@@ -60,11 +61,9 @@ impl fmt::Debug for RouteMetrics {
 
 impl RouteMetrics {
     /// Counts an answer, and of a traced request remembers the trace.
-    pub fn answered(&self, status: u16, took: Duration, trace: Option<Arc<str>>) {
+    pub fn answered(&self, status: u16, took: Duration, trace: Option<TraceId>) {
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        let exemplar = trace.map(|trace| Labels([("trace_id", trace)]));
-        let seconds = took.as_secs_f64();
-        self.durations.of(class).observe(seconds, exemplar, None);
+        self.durations.of(class).observe(took, trace);
     }
 
     /// Counts a problem. `code` and `source` are the words in its body, `slot` a number that stands
@@ -85,11 +84,9 @@ struct DurationHandles {
 impl DurationHandles {
     fn of(&self, class: usize) -> &Histogram {
         self.classes[class].get_or_init(|| {
-            self.family.get_or_create_owned(&Labels([
-                ("route", Arc::clone(&self.route)),
-                ("method", Arc::clone(&self.method)),
-                ("status", CLASSES[class].into()),
-            ]))
+            let route = Arc::clone(&self.route);
+            let method = Arc::clone(&self.method);
+            self.family.of([route, method, CLASSES[class].into()])
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The access log.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Bridge, Nats, SOON, eventually_some, within};
 
@@ -177,5 +177,38 @@ async fn on_a_terminal_lines_are_text_in_colours_unless_somebody_wants_none() {
         assert!(text.contains("listening for requests"), "{text}");
         assert!(text.contains("INFO") && !text.contains("\"msg\""), "{text}");
         assert_eq!(text.contains('\u{1b}'), is_colourful, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_problem_in_a_frame_has_a_line_of_its_own() {
+    let nats = Nats::start().await;
+    for (access, lines) in [("off", 0), ("errors", 1), ("all", 1)] {
+        let yaml = format!("telemetry: {{ log: {{ access: {access} }} }}");
+        let bridge = Bridge::start(&nats, &yaml).await;
+        let mut ws = bridge.ws("/v1/ws").await;
+        let id = ws.response.headers()["x-request-id"].clone();
+        let publish = json!({"op": "publish", "id": 1, "subject": "secret..b", "data": "x"});
+        ws.send(&publish).await;
+        assert_eq!(ws.next().await["problem"]["code"], "invalid-subject");
+        bridge.sigterm();
+        bridge.wait_exit(SOON).await;
+        let log = bridge.log();
+        let of_frame = |line: &&Value| line["problem"] == "invalid-subject";
+        let found: Vec<_> = log.iter().filter(of_frame).collect();
+        assert_eq!(found.len(), lines, "{access}");
+        for line in found {
+            assert_eq!(line["target"], "natsway::access");
+            assert_eq!(line["request_id"], id.to_str().unwrap());
+            assert_eq!(
+                (&line["route"], &line["path"]),
+                (&json!("ws"), &json!("/v1/ws"))
+            );
+            assert_eq!(
+                (&line["status"], &line["client"]),
+                (&json!(400), &json!("127.0.0.1"))
+            );
+            assert!(!line.to_string().contains("secret"), "{line}");
+        }
     }
 }
