@@ -7,6 +7,7 @@
 //! the rest of the way begins when it is there, and a client that lets wait is told that, and not that NATS
 //! was slow.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -94,7 +95,11 @@ impl Rules {
 
     /// Looks at what was declared, draws, and puts a meter around the body; none where there is no body.
     /// What was drawn lives as long as the returned room, which is as long as somebody may hold the payload.
-    fn admit(&self, request: &mut Request) -> Result<Option<(Room, Metered)>, Problem> {
+    fn admit<D: Borrow<Drain>>(
+        &self,
+        request: &mut Request,
+        drain: D,
+    ) -> Result<Option<(Room, Metered<D>)>, Problem> {
         let hint = request.body().size_hint();
         if hint.exact() == Some(0) {
             return Ok(None);
@@ -114,7 +119,7 @@ impl Rules {
             limit,
             read: 0,
             room: room.clone(),
-            clock: Clock::new(self.intake, Deadline::of(request), &self.drain),
+            clock: Clock::new(self.intake, Deadline::of(request), drain),
             grows: matches!(self.intake, Intake::Whole(_)),
         };
         Ok(Some((room, metered)))
@@ -122,14 +127,23 @@ impl Rules {
 
     /// Takes the body as the route does, and says what it has drawn.
     async fn take_in(&self, request: &mut Request) -> Result<Room, Problem> {
-        let Some((room, metered)) = self.admit(request)? else {
-            return Ok(Room::default());
-        };
-        *request.body_mut() = match self.intake {
-            Intake::Whole(_) => Body::from(collect(metered).await?),
-            Intake::Streamed(_) => Body::new(metered),
-        };
-        Ok(room)
+        match self.intake {
+            // Read here and now, so it borrows what all workers would count references of.
+            Intake::Whole(_) => {
+                let Some((room, metered)) = self.admit(request, &self.drain)? else {
+                    return Ok(Room::default());
+                };
+                *request.body_mut() = Body::from(collect(metered).await?);
+                Ok(room)
+            }
+            Intake::Streamed(_) => {
+                let Some((room, metered)) = self.admit(request, self.drain.clone())? else {
+                    return Ok(Room::default());
+                };
+                *request.body_mut() = Body::new(metered);
+                Ok(room)
+            }
+        }
     }
 }
 
@@ -192,9 +206,9 @@ pub(super) struct CameLate;
 
 /// The time a body may take. The timer is made when there is something to wait for, which a small body
 /// that came with its head never does.
-struct Clock {
+struct Clock<D> {
     limit: Limit,
-    drain: Drain,
+    drain: D,
     waiting: Option<Pin<Box<Waiting>>>,
 }
 
@@ -209,24 +223,21 @@ pin_project! {
 
 #[derive(Clone, Copy)]
 enum Limit {
-    /// All of it by then; late from half of the request's time on.
-    Whole { until: Instant, late: Instant },
+    /// All of it within that and before the deadline; late from half of the request's time on.
+    Whole(Duration, Deadline),
     /// Something within that.
     Silence(Duration),
 }
 
-impl Clock {
-    fn new(intake: Intake, deadline: Deadline, drain: &Drain) -> Self {
+impl<D: Borrow<Drain>> Clock<D> {
+    fn new(intake: Intake, deadline: Deadline, drain: D) -> Self {
         let limit = match intake {
-            Intake::Whole(limit) => Limit::Whole {
-                until: deadline.at.min(Instant::now() + limit),
-                late: deadline.at - deadline.timeout / 2,
-            },
+            Intake::Whole(limit) => Limit::Whole(limit, deadline),
             Intake::Streamed(limit) => Limit::Silence(limit),
         };
         Self {
             limit,
-            drain: drain.clone(),
+            drain,
             waiting: None,
         }
     }
@@ -234,18 +245,18 @@ impl Clock {
     /// Why no more is waited for, once that is so. A message whose body was not there yet when natsway
     /// had to end was not sent, and only here is that known; of a streamed body a part was.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Problem> {
-        let at = match self.limit {
-            Limit::Whole { until, .. } => until,
-            Limit::Silence(limit) => Instant::now() + limit,
-        };
         let waiting = self.waiting.get_or_insert_with(|| {
+            let at = match self.limit {
+                Limit::Whole(limit, deadline) => deadline.at.min(Instant::now() + limit),
+                Limit::Silence(limit) => Instant::now() + limit,
+            };
             Box::pin(Waiting {
                 sleep: sleep_until(at),
-                expired: self.drain.expired_owned(),
+                expired: self.drain.borrow().expired_owned(),
             })
         });
         let waiting = waiting.as_mut().project();
-        if matches!(self.limit, Limit::Whole { .. }) && waiting.expired.poll(cx).is_ready() {
+        if matches!(self.limit, Limit::Whole(..)) && waiting.expired.poll(cx).is_ready() {
             return Poll::Ready(
                 Problem::new(Code::ShuttingDown)
                     .detail("natsway had to end before the body was complete"),
@@ -260,7 +271,7 @@ impl Clock {
     /// Something came; true where it came late.
     fn moved(&mut self) -> bool {
         match self.limit {
-            Limit::Whole { late, .. } => self.waiting.is_some() && Instant::now() >= late,
+            Limit::Whole(_, deadline) => self.waiting.is_some() && deadline.is_half_over(),
             Limit::Silence(_) => {
                 self.waiting = None;
                 false
@@ -269,16 +280,16 @@ impl Clock {
     }
 }
 
-struct Metered {
+struct Metered<D> {
     body: Body,
     limit: u64,
     read: u64,
     room: Room,
-    clock: Clock,
+    clock: Clock<D>,
     grows: bool,
 }
 
-impl Metered {
+impl<D: Borrow<Drain>> Metered<D> {
     fn count(&mut self, bytes: usize) -> Result<(), Problem> {
         if self.clock.moved() {
             self.room.came_late();
@@ -303,7 +314,7 @@ fn refused(problem: Problem) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> 
     Poll::Ready(Some(Err(axum::Error::new(Refused(problem)))))
 }
 
-impl http_body::Body for Metered {
+impl<D: Borrow<Drain> + Unpin> http_body::Body for Metered<D> {
     type Data = Bytes;
     type Error = axum::Error;
 

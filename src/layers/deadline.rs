@@ -33,6 +33,12 @@ pub struct Deadline {
 }
 
 impl Deadline {
+    /// Whether less than half of the time is left.
+    #[must_use]
+    pub fn is_half_over(&self) -> bool {
+        self.left() <= self.timeout / 2
+    }
+
     /// So much from now.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {

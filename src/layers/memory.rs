@@ -2,26 +2,25 @@
 //! gone. One request too many is shed; the process is not killed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::telemetry::metrics::Gauge;
 
 /// The budget. Its limit may change while it is in use; what was drawn stays drawn.
 #[derive(Debug)]
 pub struct Budget {
-    used: AtomicU64,
+    /// What is drawn, counted here and nowhere else.
+    used: Gauge,
     limit: AtomicU64,
-    gauge: Gauge,
 }
 
 impl Budget {
-    /// So many bytes, shown by the gauge as they are drawn.
+    /// So many bytes. The gauge is the budget's own from now on, and shows what is drawn.
     #[must_use]
-    pub fn new(limit: u64, gauge: Gauge) -> Arc<Self> {
+    pub fn new(limit: u64, used: Gauge) -> Arc<Self> {
         Arc::new(Self {
-            used: AtomicU64::new(0),
+            used,
             limit: AtomicU64::new(limit),
-            gauge,
         })
     }
 
@@ -41,11 +40,16 @@ impl Budget {
     }
 
     fn take(&self, bytes: u64) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
-        self.used
+        let limit = signed(self.limit.load(Ordering::Relaxed));
+        let bytes = signed(bytes);
+        let fits = |used: i64| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        self.used()
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
             .is_ok()
+    }
+
+    fn used(&self) -> &AtomicI64 {
+        self.used.inner()
     }
 }
 
@@ -68,7 +72,6 @@ impl Drawn {
         let taken = self.budget.take(bytes);
         if taken {
             self.bytes += bytes;
-            self.budget.gauge.inc_by(signed(bytes));
         }
         taken
     }
@@ -76,8 +79,8 @@ impl Drawn {
 
 impl Drop for Drawn {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.budget.gauge.dec_by(signed(self.bytes));
+        let used = self.budget.used();
+        used.fetch_sub(signed(self.bytes), Ordering::Relaxed);
     }
 }
 
