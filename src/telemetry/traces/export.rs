@@ -1,8 +1,10 @@
 //! From spans to the collector. A span is put into a bounded queue and forgotten; when the queue is full,
-//! because the collector is slow or dead, it is counted and dropped. Nobody ever waits for a collector.
+//! because the collector is slow or dead, it is counted and dropped, and as long as it is full no span is
+//! recorded at all. Nobody ever waits for a collector.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,6 +24,8 @@ const QUEUE: usize = 2048;
 const BATCH: usize = 512;
 /// How long the first span of a batch waits for others.
 const GATHER: Duration = Duration::from_secs(1);
+/// How long a collector that failed is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where ended spans go.
 #[derive(Clone, Debug)]
@@ -32,6 +36,7 @@ struct Queue {
     waiting: Mutex<Waiting>,
     /// There is a first one, or a batch is full, or there will be no more.
     changed: Notify,
+    is_full: AtomicBool,
     counters: TraceCounters,
 }
 
@@ -50,12 +55,21 @@ pub(super) struct Batch {
 }
 
 impl Exporter {
+    /// Whether a span that is recorded has a chance to be sent.
+    pub(super) fn has_room(&self) -> bool {
+        !self.0.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Counts a span that was not recorded, for want of room.
+    pub(super) fn miss(&self) {
+        self.0.counters.dropped.inc();
+    }
+
     /// Takes an encoded span, or drops it.
     pub(super) fn push(&self, span: &[u8]) {
         let mut waiting = self.0.waiting.lock();
         if waiting.is_closed || waiting.count >= QUEUE {
-            self.0.counters.dropped.inc();
-            return;
+            return self.miss();
         }
         let is_notable = waiting.push(span);
         self.0.show(&waiting);
@@ -122,9 +136,21 @@ impl Queue {
         }
     }
 
+    /// A while in which nothing is sent, unless it is the end.
+    async fn pause(&self) {
+        let closed = async {
+            while !self.waiting.lock().is_closed {
+                self.changed.notified().await;
+            }
+        };
+        let _over_or_closed = timeout(PAUSE, closed).await;
+    }
+
     fn show(&self, waiting: &Waiting) {
         let count = i64::try_from(waiting.count).unwrap_or_default();
         self.counters.waiting.set(count);
+        self.is_full
+            .store(waiting.count >= QUEUE, Ordering::Relaxed);
     }
 }
 
@@ -141,6 +167,7 @@ impl Task {
         let queue = Arc::new(Queue {
             waiting: Mutex::default(),
             changed: Notify::new(),
+            is_full: AtomicBool::new(false),
             counters: counters.clone(),
         });
         let collector = Collector {
@@ -179,6 +206,9 @@ impl Drop for Task {
 async fn send(queue: Arc<Queue>, mut collector: Collector) {
     while let Some(batch) = queue.next().await {
         collector.take(&batch).await;
+        if collector.is_failing {
+            queue.pause().await;
+        }
     }
 }
 

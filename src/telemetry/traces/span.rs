@@ -48,8 +48,9 @@ pub struct Span {
     trace: TraceId,
     own: SpanId,
     start: SystemTime,
-    /// What is known of it, as a `Span` of OTLP.
-    known: Vec<u8>,
+    /// What is known of it, as a `Span` of OTLP. Nothing where there was no room for it from the beginning:
+    /// a request must not pay for a collector that is slow or dead.
+    known: Option<Vec<u8>>,
     links: u32,
     is_discarded: bool,
     exporter: Exporter,
@@ -63,24 +64,27 @@ impl Span {
             trace: origin.trace,
             own: SpanId::from_bytes(rand::random::<[u8; 8]>()),
             start: SystemTime::now(),
-            known: Vec::with_capacity(BYTES),
+            known: None,
             links: 0,
             is_discarded: false,
             exporter: origin.exporter,
         };
-        let known = &mut span.known;
-        wire::bytes(known, 1, &span.trace.to_bytes());
-        wire::bytes(known, 2, &span.own.to_bytes());
-        if origin.parent != SpanId::INVALID {
-            wire::bytes(known, 4, &origin.parent.to_bytes());
+        if span.exporter.has_room() {
+            let mut known = Vec::with_capacity(BYTES);
+            wire::bytes(&mut known, 1, &span.trace.to_bytes());
+            wire::bytes(&mut known, 2, &span.own.to_bytes());
+            if origin.parent != SpanId::INVALID {
+                wire::bytes(&mut known, 4, &origin.parent.to_bytes());
+            }
+            wire::head(&mut known, 5, name.iter().map(|part| part.len()).sum());
+            for part in name {
+                known.extend_from_slice(part.as_bytes());
+            }
+            wire::number(&mut known, 6, kind as u64);
+            let remote = if origin.is_remote { IS_REMOTE } else { 0 };
+            wire::fixed32(&mut known, 16, 1 | IS_REMOTE_KNOWN | remote);
+            span.known = Some(known);
         }
-        wire::head(known, 5, name.iter().map(|part| part.len()).sum());
-        for part in name {
-            known.extend_from_slice(part.as_bytes());
-        }
-        wire::number(known, 6, kind as u64);
-        let remote = if origin.is_remote { IS_REMOTE } else { 0 };
-        wire::fixed32(known, 16, 1 | IS_REMOTE_KNOWN | remote);
         if let Some(link) = origin.link {
             span.link(link);
         }
@@ -119,28 +123,33 @@ impl Span {
 
     /// Says that it has to do with another span.
     pub fn link(&mut self, to: Remote) {
+        let Some(known) = &mut self.known else { return };
         self.links += 1;
         if self.links > LINKS_MAX {
             return;
         }
         const LENGTH: usize = wire::bytes_length(16) + wire::bytes_length(8) + 5;
-        wire::head(&mut self.known, 13, LENGTH);
-        wire::bytes(&mut self.known, 1, &to.trace.to_bytes());
-        wire::bytes(&mut self.known, 2, &to.span.to_bytes());
+        wire::head(known, 13, LENGTH);
+        wire::bytes(known, 1, &to.trace.to_bytes());
+        wire::bytes(known, 2, &to.span.to_bytes());
         let flags = u32::from(to.is_sampled) | IS_REMOTE_KNOWN | IS_REMOTE;
-        wire::fixed32(&mut self.known, 6, flags);
+        wire::fixed32(known, 6, flags);
     }
 
     /// Says something about what is done. The name is one of [`names`].
     pub fn set<'a>(&mut self, name: &'static str, value: impl Into<Value<'a>>) {
-        wire::attribute(&mut self.known, 9, name, value.into());
+        if let Some(known) = &mut self.known {
+            wire::attribute(known, 9, name, value.into());
+        }
     }
 
     /// Says that it failed, and how, by a word of ours.
     pub fn fail(&mut self, why: &'static str) {
         self.set(names::ERROR_TYPE, why);
-        // `Status`, with the code of an error.
-        wire::bytes(&mut self.known, 15, &[0x18, 2]);
+        if let Some(known) = &mut self.known {
+            // `Status`, with the code of an error.
+            wire::bytes(known, 15, &[0x18, 2]);
+        }
     }
 
     /// Ends it without a trace of it.
@@ -159,13 +168,15 @@ impl Drop for Span {
         if self.is_discarded {
             return;
         }
-        wire::fixed64(&mut self.known, 7, nanoseconds(self.start));
-        wire::fixed64(&mut self.known, 8, nanoseconds(SystemTime::now()));
+        let Some(known) = &mut self.known else {
+            return self.exporter.miss();
+        };
+        wire::fixed64(known, 7, nanoseconds(self.start));
+        wire::fixed64(known, 8, nanoseconds(SystemTime::now()));
         if self.links > LINKS_MAX {
-            let dropped = u64::from(self.links - LINKS_MAX);
-            wire::number(&mut self.known, 14, dropped);
+            wire::number(known, 14, u64::from(self.links - LINKS_MAX));
         }
-        self.exporter.push(&self.known);
+        self.exporter.push(known);
     }
 }
 
