@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::harness::cluster::Cluster;
-use crate::harness::{Answer, Bridge, Nats, SOON, eventually};
+use crate::harness::{Answer, Bridge, Nats, SOON, eventually, soak};
 
 /// A body whose pieces are sent by hand.
 fn by_hand() -> (mpsc::Sender<Bytes>, reqwest::Body) {
@@ -94,7 +94,7 @@ async fn a_batch_with_ids_can_be_sent_again_until_all_of_it_is_stored_once() {
     let nats = &cluster.nodes[0];
     nats.stream("S", &["s"], json!({"num_replicas": 3})).await;
     let bridge = Bridge::builder().servers(&cluster.urls()).start().await;
-    let elections = std::cell::Cell::new(3);
+    let elections = std::cell::Cell::new(soak(1, 3));
     eventually(SOON * 4, "the whole batch is stored", async || {
         let (sender, body) = by_hand();
         let sending = async {

@@ -222,7 +222,7 @@ async fn what_is_published_right_after_the_head_is_seen_from_another_node() {
         .start()
         .await;
     let mut missed = 0;
-    for i in 0..soak(300, 1000) {
+    for i in 0..soak(150, 1000) {
         let mut reader = bridge
             .sse(&format!("/v1/subscribe/fresh.{i}"))
             .await

@@ -93,7 +93,7 @@ async fn an_election_is_never_taken_for_something_that_is_not_there() {
         publishers.spawn(publish(bridge.client(), Arc::clone(&notes)));
         workers.spawn(work(bridge.client(), Arc::clone(&notes)));
     }
-    for _ in 0..soak(2, 60) {
+    for _ in 0..soak(1, 60) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         nats.js("STREAM.LEADER.STEPDOWN.S", &json!({})).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -130,7 +130,7 @@ async fn what_was_confirmed_is_read_at_once() {
     let nats = &cluster.nodes[0];
     nats.stream("S", &["s.>"], json!({"num_replicas": 3})).await;
     let bridge = Bridge::builder().servers(&cluster.urls()).start().await;
-    for round in 0..soak(300, 3000) {
+    for round in 0..soak(200, 3000) {
         let subject = format!("s.{}", round % 7);
         let path = format!("/v1/publish/{subject}?confirm=stream&timeout=20s");
         let stored = bridge.post(&path).body(round.to_string()).send().await;

@@ -29,7 +29,7 @@ async fn store_surely(client: &async_nats::Client, number: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_that_step_down_cost_no_message() {
-    let messages: u64 = soak(600, 10_000);
+    let messages: u64 = soak(300, 10_000);
     let cluster = Cluster::start().await;
     let nats = &cluster.nodes[0];
     nats.stream("S", &["s.>"], json!({"num_replicas": 3})).await;
@@ -81,7 +81,7 @@ async fn leaders_that_step_down_cost_no_message() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_until_now_has_all_that_was_stored_before() {
-    let rounds: u64 = soak(60, 1000);
+    let rounds: u64 = soak(30, 1000);
     let cluster = Cluster::start().await;
     let nats = &cluster.nodes[0];
     nats.stream("S", &["s.>"], json!({"num_replicas": 3})).await;

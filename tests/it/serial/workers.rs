@@ -135,8 +135,8 @@ impl Team {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_message_is_processed_though_workers_and_replicas_are_killed() {
-    let count: u64 = soak(2000, 100_000);
-    let rounds: u64 = soak(8, 200);
+    let count: u64 = soak(1200, 100_000);
+    let rounds: u64 = soak(5, 200);
     let nats = Nats::start().await;
     nats.stream("WORK", &["work.>"], json!({"retention": "workqueue"}))
         .await;
