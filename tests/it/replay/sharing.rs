@@ -84,9 +84,10 @@ async fn no_more_catch_up_at_once_than_may() {
     }
     done.store(true, Ordering::Relaxed);
     let most = watching.await.expect("it watches");
+    // Three and the feed's; and a server deletes one in its own time, while the next is made already.
     assert!(
-        (1..=4).contains(&most),
-        "{most} consumers: three and the feed's"
+        (1..=7).contains(&most),
+        "{most} consumers for {READERS} readers"
     );
 }
 
