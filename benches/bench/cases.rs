@@ -34,7 +34,7 @@ pub(crate) async fn run(filter: Option<&str>, rounds: u64, span: Duration) -> Re
     let echo = Process::role(&["serve-echo", &nats.address]);
     let (bare, naive) = (
         Process::role(&["serve-bare"]),
-        Process::role(&["serve-naive-sse", &nats.address]),
+        Process::role(&["serve-naive", &nats.address]),
     );
     let mut bench = Bench {
         nats,
@@ -120,27 +120,31 @@ impl Bench {
 
     async fn publish(&mut self) {
         let body = [b'x'; PAYLOAD_BYTES];
-        let (bare, natsway, span) = (
+        let (bare, naive, natsway) = (
             self.bare.address.clone(),
+            self.naive.address.clone(),
             self.natsway.address.clone(),
-            self.span,
         );
-        for (name, address, pid, query) in [
-            ("bare axum", &bare, self.bare.pid(), ""),
+        let (bare_pid, naive_pid, pid) = (self.bare.pid(), self.naive.pid(), self.natsway.pid());
+        let (span, path) = (self.span, "/v1/publish/bench.publish");
+        for (name, address, pid, path) in [
+            ("bare axum", &bare, bare_pid, path),
+            ("naive publish", &naive, naive_pid, path),
+            (
+                "naive publish and flush",
+                &naive,
+                naive_pid,
+                "/flush/bench.publish",
+            ),
             (
                 "publish none",
                 &natsway,
-                self.natsway.pid(),
-                "?confirm=none",
+                pid,
+                &format!("{path}?confirm=none"),
             ),
-            ("publish server", &natsway, self.natsway.pid(), ""),
+            ("publish server", &natsway, pid, path),
         ] {
-            let request = http_load::post(
-                address,
-                &format!("/v1/publish/bench.publish{query}"),
-                "",
-                &body,
-            );
+            let request = http_load::post(address, path, "", &body);
             self.http(
                 name,
                 address,
@@ -181,19 +185,27 @@ impl Bench {
     }
 
     async fn request(&mut self) {
-        let (bare, address, pid) = (
+        let (bare, naive, address) = (
             self.bare.address.clone(),
+            self.naive.address.clone(),
             self.natsway.address.clone(),
-            self.natsway.pid(),
         );
+        let (pid, naive_pid) = (self.natsway.pid(), self.naive.pid());
         let body = [b'x'; PAYLOAD_BYTES];
         let request = http_load::post(&address, "/v1/request/bench.echo", "", &body);
+        let simple = http_load::post(&naive, "/v1/request/bench.echo", "", &body);
         let plain = http_load::post(&bare, "/v1/publish/x", "", &body);
-        for (ours, theirs, in_flight) in [
-            ("request", "async-nats request", CONNECTIONS),
+        for (ours, theirs, between, in_flight) in [
+            (
+                "request",
+                "async-nats request",
+                "naive request",
+                CONNECTIONS,
+            ),
             (
                 "request, one connection",
                 "async-nats request, one in flight",
+                "naive request, one connection",
                 1,
             ),
         ] {
@@ -205,6 +217,8 @@ impl Bench {
                     ("p50_us", found.percentile_us(50)),
                 ],
             );
+            let load = http_load::closed_loop(&naive, &simple, in_flight, self.span);
+            self.http(between, &naive, naive_pid, load).await;
             let load = http_load::closed_loop(&address, &request, in_flight, self.span);
             self.http(ours, &address, pid, load).await;
         }
@@ -215,9 +229,19 @@ impl Bench {
 
     async fn batch(&mut self) {
         const LINES: u64 = 2_000_000;
+        let (own, nats) = (
+            crate::process::cpu_us(std::process::id()),
+            self.nats.cpu_us(),
+        );
         let found = nats_load::flat_out(&self.nats.address, LINES, PAYLOAD_BYTES);
-        self.report
-            .add("async-nats publish flat out", &[("per_s", found.rate_hz())]);
+        let own = (crate::process::cpu_us(std::process::id()) - own) as f64;
+        let nats = (self.nats.cpu_us() - nats) as f64;
+        let line = [
+            ("per_s", found.rate_hz()),
+            ("per_cpu_s", LINES as f64 / own * 1e6),
+            ("nats_cpu_us", nats / LINES as f64),
+        ];
+        self.report.add("async-nats publish flat out", &line);
         let mut line = vec![b'x'; PAYLOAD_BYTES];
         line.push(b'\n');
         self.send_batch(
@@ -251,7 +275,7 @@ impl Bench {
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
         );
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        let (cpu, start) = (self.natsway.cpu_us(), Instant::now());
+        let (cpu, nats, start) = (self.natsway.cpu_us(), self.nats.cpu_us(), Instant::now());
         stream.write_all(head.as_bytes()).await.unwrap();
         for _ in 0..chunks {
             stream.write_all(&chunk).await.unwrap();
@@ -268,6 +292,7 @@ impl Bench {
         let line = [
             ("per_s", sent / start.elapsed().as_secs_f64()),
             ("per_cpu_s", sent / cpu * 1e6),
+            ("nats_cpu_us", (self.nats.cpu_us() - nats) as f64 / sent),
             ("rss_mib", self.natsway.rss_bytes() as f64 / 1_048_576.0),
         ];
         self.report.add(name, &line);

@@ -29,7 +29,7 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("serve-bare") => servers::bare(),
         Some("serve-echo") => servers::echo(&args[1]),
-        Some("serve-naive-sse") => servers::naive_sse(&args[1]),
+        Some("serve-naive") => servers::naive(&args[1]),
         Some("serve-collector") => servers::collector(&args[1]),
         Some("load") => load(&args[1..]),
         filter => measure(filter),

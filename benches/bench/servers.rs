@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::sse::{Event, Sse};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -52,28 +52,46 @@ pub(crate) fn echo(nats: &str) {
     });
 }
 
-/// The straightforward way: axum's `Sse` over one NATS subscription a reader.
-pub(crate) fn naive_sse(nats: &str) {
-    async fn handler(
-        State(client): State<async_nats::Client>,
-    ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-        let messages = client.subscribe("bench.sse").await.unwrap();
-        client.flush().await.unwrap();
-        let events = messages.map(|message| {
-            let text = String::from_utf8_lossy(&message.payload);
-            let data = serde_json::json!({"subject": message.subject.as_str(), "encoding": "text", "data": text});
-            Ok(Event::default().data(data.to_string()))
-        });
-        Sse::new(events)
-    }
+type Client = State<async_nats::Client>;
+
+async fn publish(State(client): Client, Path(subject): Path<String>, body: Bytes) -> StatusCode {
+    client.publish(subject, body).await.unwrap();
+    StatusCode::ACCEPTED
+}
+
+/// Says that the message has left, which is less than `confirm=server` does.
+async fn flush(State(client): Client, Path(subject): Path<String>, body: Bytes) -> StatusCode {
+    client.publish(subject, body).await.unwrap();
+    client.flush().await.unwrap();
+    StatusCode::NO_CONTENT
+}
+
+async fn request(State(client): Client, Path(subject): Path<String>, body: Bytes) -> Bytes {
+    client.request(subject, body).await.unwrap().payload
+}
+
+/// One NATS subscription a reader.
+async fn sse(State(client): Client) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let messages = client.subscribe("bench.sse").await.unwrap();
+    client.flush().await.unwrap();
+    let events = messages.map(|message| {
+        let text = String::from_utf8_lossy(&message.payload);
+        let data = serde_json::json!({"subject": message.subject.as_str(), "encoding": "text", "data": text});
+        Ok(Event::default().data(data.to_string()))
+    });
+    Sse::new(events)
+}
+
+/// The straightforward way: axum around async-nats, with no limit, no policy and no metric.
+pub(crate) fn naive(nats: &str) {
     runtime().block_on(async {
+        let router = Router::new()
+            .route("/v1/publish/{subject}", post(publish))
+            .route("/flush/{subject}", post(flush))
+            .route("/v1/request/{subject}", post(request))
+            .route("/v1/subscribe/bench.sse", get(sse));
         let client = async_nats::connect(nats).await.unwrap();
-        serve(
-            Router::new()
-                .route("/v1/subscribe/bench.sse", get(handler))
-                .with_state(client),
-        )
-        .await;
+        serve(router.with_state(client)).await;
     });
 }
 
