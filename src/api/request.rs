@@ -23,16 +23,13 @@ use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::layers::memory::Budget;
 use crate::lifecycle::Drain;
-use crate::nats::{Call, Inbound, Nats, Outbound};
-use crate::problem::{Code, Doing, Outcome, Problem};
+use crate::nats::{Call, Failure, Nats, Outbound, Reply};
+use crate::problem::{Doing, Problem};
 use crate::subject::Subject;
 use crate::translate::headers::HeaderError;
 use many::Many;
 
 const PARAMS: [&str; 3] = ["gap", "max_replies", "timeout"];
-
-/// A reply from here on draws its memory: below it, the requests' own bounds are enough.
-const LARGE_BYTES: usize = 64 * 1024;
 
 /// Request-reply, prepared for one route.
 #[derive(Debug)]
@@ -118,20 +115,17 @@ impl Requester {
         draft.sending.run(answer).await
     }
 
-    fn answer(&self, reply: Inbound) -> Result<Response, Problem> {
-        if let Some(problem) = refusal::in_reply(&reply) {
+    fn answer(&self, reply: Reply) -> Result<Response, Problem> {
+        let Reply { message, held } = reply;
+        if let Some(problem) = refusal::in_reply(&message) {
             return Err(problem);
         }
-        let (headers, rules) = (reply.headers.as_ref(), self.recipe.rules());
-        if reply.payload.len() < LARGE_BYTES {
-            return Ok(answer::payload(reply.payload, headers, rules));
-        }
-        let drawn = self
-            .bodies
-            .draw(reply.payload.len() as u64)
-            .ok_or_else(no_room_for_reply)?;
+        let (headers, rules) = (message.headers.as_ref(), self.recipe.rules());
+        let Some(held) = held else {
+            return Ok(answer::payload(message.payload, headers, rules));
+        };
         // What was read along with it must not be held with it.
-        let body = answer::paid(Bytes::copy_from_slice(&reply.payload), drawn);
+        let body = answer::paid(Bytes::copy_from_slice(&message.payload), held);
         Ok(answer::payload(body, headers, rules))
     }
 }
@@ -145,11 +139,9 @@ struct Draft {
     call: Call,
 }
 
-/// The service has done its work by then, so another attempt is not the same as this one.
+/// As where it is delivered: it takes more room where it is written down.
 pub(super) fn no_room_for_reply() -> Problem {
-    Problem::new(Code::Overloaded)
-        .detail("the reply came, but the bodies held at once have reached `memory.bodies`")
-        .outcome(Outcome::Unknown)
+    Problem::from_failure(Failure::NoRoomForReply, Doing::Request)
 }
 
 /// Handles one request.

@@ -121,13 +121,14 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nats::Budget;
+    use crate::layers::memory;
+    use crate::nats::{Budget, Room};
+    use crate::telemetry::metrics::Gauge;
 
     fn nats() -> Arc<Nats> {
-        Nats::start(
-            (&crate::config::Nats::default()).into(),
-            Budget::new(1 << 20),
-        )
+        let settings = &crate::config::Nats::default();
+        let replies: Arc<dyn Room> = memory::Budget::new(1 << 20, Gauge::default());
+        Nats::start(settings.into(), Budget::new(1 << 20), &replies)
     }
 
     #[tokio::test]

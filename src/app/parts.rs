@@ -45,10 +45,13 @@ impl Parts {
     /// When there are no keys for ack tokens.
     pub(super) fn new(config: Config) -> Result<Self, StartError> {
         let ack_keys = AckKeys::new()?;
-        let nats = Nats::start((&*config.nats).into(), nats::Budget::new(held(&config)));
         let lifecycle = Lifecycle::new();
         let catchups_max = config.api.jetstream.catchups_max;
         let mut metrics = Metrics::new();
+        let bodies = Budget::new(config.memory.bodies, metrics.bodies());
+        let streams = nats::Budget::new(held(&config));
+        let replies: Arc<dyn nats::Room> = bodies.clone();
+        let nats = Nats::start((&*config.nats).into(), streams, &replies);
         let shown = metrics.jetstream().replayed;
         let replays = Replays::new(&nats, catchups_max, lifecycle.drain(), shown);
         let watched = (Arc::clone(&nats), Arc::clone(&replays));
@@ -62,7 +65,7 @@ impl Parts {
             lifecycle,
             kept: Kept::default(),
             streams: StreamSlots::new(config.api.subscribe.streams_max),
-            bodies: Budget::new(config.memory.bodies, metrics.bodies()),
+            bodies,
             slots: Slots::new(config.http.connections_max),
             timers: Arc::new(ArcSwap::from_pointee(timers(&config))),
             metrics,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use crate::nats::Room;
 use crate::telemetry::metrics::Gauge;
 
 /// The budget. Its limit may change while it is in use; what was drawn stays drawn.
@@ -39,6 +40,13 @@ impl Budget {
         drawn.more(bytes).then_some(drawn)
     }
 
+    fn used(&self) -> &AtomicI64 {
+        self.used.inner()
+    }
+}
+
+/// Large replies are paid for from it as well.
+impl Room for Budget {
     fn take(&self, bytes: u64) -> bool {
         let limit = signed(self.limit.load(Ordering::Relaxed));
         let bytes = signed(bytes);
@@ -48,8 +56,8 @@ impl Budget {
             .is_ok()
     }
 
-    fn used(&self) -> &AtomicI64 {
-        self.used.inner()
+    fn give_back(&self, bytes: u64) {
+        self.used().fetch_sub(signed(bytes), Ordering::Relaxed);
     }
 }
 
@@ -79,8 +87,7 @@ impl Drawn {
 
 impl Drop for Drawn {
     fn drop(&mut self) {
-        let used = self.budget.used();
-        used.fetch_sub(signed(self.bytes), Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 

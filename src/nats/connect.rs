@@ -15,12 +15,12 @@ use tokio::time::{Instant, timeout};
 use super::Failure;
 use super::credentials::Credentials;
 use super::events::Signals;
+use super::link::Link;
 use super::permissions::{Permissions, USER_INFO};
 use super::queue::SendQueue;
 use super::refusals::Refusal;
 use super::replies::ReplyTable;
 use super::settings::Settings;
-use super::stats::LinkStats;
 use super::ticket::Ticket;
 
 /// Messages that async-nats keeps for one subscription before it drops the newest. Our own rings
@@ -77,13 +77,13 @@ pub(super) struct Opened {
 pub(super) async fn open(
     settings: &Settings,
     address: &str,
-    stats: &Arc<LinkStats>,
+    link: &Link,
 ) -> Result<Opened, ConnectError> {
     let inbox_root = format!("{}.{}", settings.inbox_prefix, random_token());
     let signals = Signals::new(
         SendQueue::new(settings.queue),
-        ReplyTable::new(format!("{inbox_root}.r")),
-        Arc::clone(stats),
+        ReplyTable::new(format!("{inbox_root}.r"), Arc::clone(link.room())),
+        Arc::clone(link.stats()),
     );
     let options = options(settings, &signals)?;
     // DNS stands outside the library's timeout, so there is one around it all.
@@ -219,7 +219,7 @@ async fn user_info(client: &Client, signals: &Arc<Signals>, inbox: &mut Subscrib
         tokio::select! {
             outcome = &mut outcome => {
                 let answer = outcome.ok().and_then(|()| ticket.take_reply());
-                return answer.map_or_else(Permissions::default, |m| Permissions::from_user_info(&m.payload));
+                return answer.map_or_else(Permissions::default, |answer| Permissions::from_user_info(&answer.message.payload));
             }
             Some(message) = next(inbox) => signals.replies.deliver(message),
         }

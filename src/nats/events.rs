@@ -271,6 +271,7 @@ fn kind_of(text: &str) -> &'static str {
 mod tests {
     use super::*;
     use crate::nats::queue::QueueLimits;
+    use crate::nats::room::tests::Left;
 
     #[test]
     fn of_a_servers_error_only_its_kind_is_said() {
@@ -288,7 +289,11 @@ mod tests {
             messages: 1,
             bytes: 1,
         });
-        Signals::new(queue, ReplyTable::new("_I.x.r".into()), Arc::default())
+        Signals::new(
+            queue,
+            ReplyTable::new("_I.x.r".into(), Left::new(0)),
+            Arc::default(),
+        )
     }
 
     fn says(signals: &Signals, text: &str) {

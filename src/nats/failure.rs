@@ -38,6 +38,9 @@ pub enum Failure {
     /// More replies came than the caller had room for.
     #[error("more replies than there was room for")]
     TooManyReplies,
+    /// The reply came, and there was no room for it.
+    #[error("no room for the reply")]
+    NoRoomForReply,
     /// The account's limit of subscriptions is reached.
     #[error("the account allows no more subscriptions")]
     SubscriptionLimit,
@@ -53,6 +56,7 @@ impl Failure {
             Self::Lost
                 | Self::Timeout
                 | Self::TooManyReplies
+                | Self::NoRoomForReply
                 | Self::NoResponders
                 | Self::PermissionDenied
         )

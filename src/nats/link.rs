@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::Connection;
 use super::pending::{Pending, PendingReply, Replies};
 use super::stats::LinkStats;
-use super::{Failure, Inbound, Outbound, Refused};
+use super::{Failure, Outbound, Refused, Reply, Room};
 
 /// What a link is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +61,23 @@ pub struct Link {
     state: watch::Sender<LinkState>,
     stats: Arc<LinkStats>,
     moves: Arc<watch::Sender<u64>>,
+    room: Arc<dyn Room>,
 }
 
 impl Link {
-    /// `moves` is bumped at each new connection.
-    pub(super) fn new(name: String, moves: &Arc<watch::Sender<u64>>) -> Arc<Self> {
+    /// `moves` is bumped at each new connection; large replies are paid for from `room`.
+    pub(super) fn new(
+        name: String,
+        moves: &Arc<watch::Sender<u64>>,
+        room: &Arc<dyn Room>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             current: ArcSwapOption::empty(),
             state: watch::Sender::new(LinkState::Connecting),
             stats: Arc::default(),
             moves: Arc::clone(moves),
+            room: Arc::clone(room),
         })
     }
 
@@ -91,6 +97,10 @@ impl Link {
     #[must_use]
     pub const fn stats(&self) -> &Arc<LinkStats> {
         &self.stats
+    }
+
+    pub(super) const fn room(&self) -> &Arc<dyn Room> {
+        &self.room
     }
 
     /// Messages and bytes in its send queue.
@@ -245,7 +255,7 @@ impl Link {
     ///
     /// # Errors
     /// As [`Self::publish`], and [`Failure::NoResponders`].
-    pub async fn request(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
+    pub async fn request(&self, message: Outbound, call: Call) -> Result<Reply, Failure> {
         if call.wait {
             return Box::pin(self.request_waiting(message, call)).await;
         }
@@ -258,11 +268,11 @@ impl Link {
         done.map_err(Failure::from)
     }
 
-    async fn request_once(&self, message: Outbound, deadline: Instant) -> Result<Inbound, Refused> {
+    async fn request_once(&self, message: Outbound, deadline: Instant) -> Result<Reply, Refused> {
         self.begin_request(message)?.reply_or_back(deadline).await
     }
 
-    async fn request_waiting(&self, message: Outbound, call: Call) -> Result<Inbound, Failure> {
+    async fn request_waiting(&self, message: Outbound, call: Call) -> Result<Reply, Failure> {
         loop {
             self.connection(call).await?;
             let done = self.request_once(message.clone(), call.deadline).await;

@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::queue::{Entry, Load, Settle};
 use super::replies::ReplySlot;
 use super::ticket::Ticket;
-use super::{Failure, Inbound, Outbound, Refused};
+use super::{Failure, Inbound, Outbound, Refused, Reply};
 
 /// What a run of messages waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +69,12 @@ impl PendingReply {
     ///
     /// # Errors
     /// What [`Failure`] says.
-    pub async fn reply(self, deadline: Instant) -> Result<Inbound, Failure> {
+    pub async fn reply(self, deadline: Instant) -> Result<Reply, Failure> {
         self.reply_or_back(deadline).await.map_err(Failure::from)
     }
 
     /// The same, with the request handed back if it was not sent before the connection went.
-    pub(super) async fn reply_or_back(self, deadline: Instant) -> Result<Inbound, Refused> {
+    pub(super) async fn reply_or_back(self, deadline: Instant) -> Result<Reply, Refused> {
         let ticket = Arc::clone(&self.pending.ticket);
         self.pending.outcome_or_back(deadline).await?;
         Ok(ticket.take_reply().ok_or(Failure::Lost)?)
@@ -95,7 +95,7 @@ pub(super) enum Source {
     /// The inbox that all requests of the connection share.
     Shared {
         slot: ReplySlot,
-        receiver: mpsc::Receiver<Inbound>,
+        receiver: mpsc::Receiver<Reply>,
     },
     /// An inbox of its own. JetStream delivers a message under the subject it was stored with, so
     /// only the subscription tells whose it is; and a server stops delivering where the
@@ -145,7 +145,7 @@ impl Replies {
     ///
     /// # Errors
     /// [`Failure::Timeout`] or [`Failure::NotSentInTime`] at `until`, or why no reply will come.
-    pub async fn next(&mut self, until: Instant) -> Result<Inbound, Failure> {
+    pub async fn next(&mut self, until: Instant) -> Result<Reply, Failure> {
         let ticket = Arc::clone(&self.ticket);
         let closed = self.connection.signals.closed.clone();
         tokio::select! {
@@ -160,27 +160,35 @@ impl Replies {
     }
 
     /// A reply that is there already.
-    pub fn try_next(&mut self) -> Option<Inbound> {
+    pub fn try_next(&mut self) -> Option<Reply> {
         match &mut self.source {
             Source::Shared { receiver, .. } => receiver.try_recv().ok(),
-            Source::Own { subscriber, .. } => subscriber.next().now_or_never()?,
+            Source::Own { subscriber, .. } => subscriber.next().now_or_never()?.map(unpaid),
         }
     }
 }
 
 impl Source {
     /// Never resolves for a shared inbox whose table let go of it: its ticket knows why.
-    async fn next(&mut self) -> Result<Inbound, Failure> {
+    async fn next(&mut self) -> Result<Reply, Failure> {
         match self {
             Self::Shared { receiver, .. } => match receiver.recv().await {
-                Some(message) => Ok(message),
+                Some(reply) => Ok(reply),
                 None => std::future::pending().await,
             },
             Self::Own { subscriber, .. } => match subscriber.next().await {
                 Some(message) if is_no_responders(&message) => Err(Failure::NoResponders),
-                message => message.ok_or(Failure::Lost),
+                message => message.map(unpaid).ok_or(Failure::Lost),
             },
         }
+    }
+}
+
+/// Who asks for messages knows how many, and pays for them.
+const fn unpaid(message: Inbound) -> Reply {
+    Reply {
+        message,
+        held: None,
     }
 }
 

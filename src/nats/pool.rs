@@ -15,7 +15,7 @@ use super::hub::{Budget, Hub};
 use super::link::{Call, Confirm, Link};
 use super::pending::Replies;
 use super::settings::Settings;
-use super::{Failure, Inbound, Outbound, supervisor};
+use super::{Failure, Outbound, Reply, Room, supervisor};
 
 const SERVER_DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
 
@@ -35,23 +35,23 @@ pub struct Nats {
 
 impl Nats {
     /// Starts to connect, and goes on for ever; ends with [`Self::close`] or when dropped. `streams`
-    /// bounds what all subscriptions hold.
+    /// bounds what all subscriptions hold, `replies` what large replies do.
     #[must_use]
-    pub fn start(settings: Settings, streams: Arc<Budget>) -> Arc<Self> {
+    pub fn start(settings: Settings, streams: Arc<Budget>, replies: &Arc<dyn Room>) -> Arc<Self> {
         let settings = Arc::new(settings);
         let (moves, unwatched) = (
             Arc::new(watch::Sender::new(0)),
             Arc::new(watch::Sender::new(0)),
         );
         let messages: Vec<_> = (0..settings.connections.max(1))
-            .map(|i| Link::new(format!("messages-{i}"), &moves))
+            .map(|i| Link::new(format!("messages-{i}"), &moves, replies))
             .collect();
-        let subscriptions = Link::new("subscriptions".to_owned(), &unwatched);
+        let subscriptions = Link::new("subscriptions".to_owned(), &unwatched, replies);
         let nats = Self {
             hub: Hub::new(Arc::clone(&subscriptions), messages.clone(), moves, streams),
             messages,
             subscriptions,
-            jetstream: Link::new("jetstream".to_owned(), &unwatched),
+            jetstream: Link::new("jetstream".to_owned(), &unwatched, replies),
             hasher: std::hash::RandomState::new(),
             max_payload: AtomicUsize::new(SERVER_DEFAULT_MAX_PAYLOAD),
             shutdown: CancellationToken::new(),
@@ -135,7 +135,7 @@ impl Nats {
         &self,
         message: Outbound,
         call: Call,
-    ) -> impl Future<Output = Result<Inbound, Failure>> + Send {
+    ) -> impl Future<Output = Result<Reply, Failure>> + Send {
         self.link_for(&message.subject).request(message, call)
     }
 

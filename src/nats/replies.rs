@@ -11,14 +11,15 @@ use async_nats::{StatusCode, Subject};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::Inbound;
+use super::room::{NoRoom, Room, pay_for};
 use super::ticket::{Ticket, Verdict};
+use super::{Inbound, Reply};
 
 #[derive(Debug)]
 struct Slot {
     subject: Option<Subject>,
     ticket: Arc<Ticket>,
-    many: Option<mpsc::Sender<Inbound>>,
+    many: Option<mpsc::Sender<Reply>>,
 }
 
 /// Who waits for which reply on one connection.
@@ -26,6 +27,7 @@ struct Slot {
 pub(super) struct ReplyTable {
     prefix: String,
     next: AtomicU64,
+    room: Arc<dyn Room>,
     slots: Mutex<Slots>,
 }
 
@@ -36,11 +38,12 @@ struct Slots {
 }
 
 impl ReplyTable {
-    /// A table for the inbox `<prefix>.*`.
-    pub(super) fn new(prefix: String) -> Arc<Self> {
+    /// A table for the inbox `<prefix>.*`, with `room` for large replies.
+    pub(super) fn new(prefix: String, room: Arc<dyn Room>) -> Arc<Self> {
         Arc::new(Self {
             prefix,
             next: AtomicU64::new(1),
+            room,
             slots: Mutex::default(),
         })
     }
@@ -65,7 +68,7 @@ impl ReplyTable {
         self: &Arc<Self>,
         subject: Option<Subject>,
         ticket: &Arc<Ticket>,
-        many: Option<mpsc::Sender<Inbound>>,
+        many: Option<mpsc::Sender<Reply>>,
     ) -> ReplySlot {
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         let slot = Slot {
@@ -95,15 +98,12 @@ impl ReplyTable {
         slot
     }
 
-    /// Hands a reply to whoever waits for it; a late one is dropped.
+    /// Hands a reply to whoever waits for it; a late one is dropped, and a large one that there is no
+    /// room for, too.
     pub(super) fn deliver(&self, message: Inbound) {
-        // The client library can be led astray by white space in a subject: what is not below the inbox is
-        // no reply, although it came to the inbox's subscription.
-        let token = message
-            .subject
-            .strip_prefix(self.prefix.as_str())
-            .and_then(|rest| rest.strip_prefix('.')?.parse().ok());
-        let Some(token) = token else { return };
+        let Some(token) = self.token_of(&message.subject) else {
+            return;
+        };
         let mut slots = self.slots.lock();
         let Some(slot) = slots.by_token.get(&token) else {
             return;
@@ -112,20 +112,29 @@ impl ReplyTable {
             slot.ticket.settle(Verdict::NoResponders);
             return;
         }
-        match &slot.many {
-            None => {
-                let slot = slots.by_token.remove(&token);
-                drop(slots);
-                if let Some(slot) = slot {
-                    slot.ticket.reply(message);
-                }
-            }
-            Some(replies) => {
-                if replies.try_send(message).is_err() {
-                    slot.ticket.settle(Verdict::TooMany);
-                }
-            }
+        let outcome = match (pay_for(&self.room, &message), &slot.many) {
+            (Ok(held), None) => Ok(Reply { message, held }),
+            (Ok(held), Some(replies)) => match replies.try_send(Reply { message, held }) {
+                Ok(()) => return,
+                Err(_) => Err(Verdict::TooMany),
+            },
+            (Err(NoRoom), _) => Err(Verdict::NoRoom),
+        };
+        // Nothing comes after that, so that what is missing is missing at the end.
+        let slot = slots.by_token.remove(&token);
+        drop(slots);
+        match (slot, outcome) {
+            (Some(slot), Ok(reply)) => slot.ticket.reply(reply),
+            (Some(slot), Err(verdict)) => slot.ticket.settle(verdict),
+            (None, _) => {}
         }
+    }
+
+    /// The client library can be led astray by white space in a subject: what is not below the inbox is
+    /// no reply, although it came to the inbox's subscription.
+    fn token_of(&self, subject: &Subject) -> Option<u64> {
+        let rest = subject.strip_prefix(self.prefix.as_str())?;
+        rest.strip_prefix('.')?.parse().ok()
     }
 
     /// The server denied a message to `subject`.
@@ -200,6 +209,16 @@ mod tests {
 
     use super::*;
     use crate::nats::Failure;
+    use crate::nats::room::tests::Left;
+
+    const LARGE: &str = match std::str::from_utf8(&[b'x'; 100_000]) {
+        Ok(text) => text,
+        Err(_) => panic!("letters"),
+    };
+
+    fn table(room: &Arc<Left>) -> Arc<ReplyTable> {
+        ReplyTable::new("_I.x".into(), room.clone())
+    }
 
     fn message(subject: Subject, status: Option<StatusCode>, payload: &'static str) -> Inbound {
         Inbound {
@@ -221,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reply_reaches_its_request_and_no_other() {
-        let table = ReplyTable::new("_I.x".into());
+        let table = table(&Left::new(0));
         let (mine, other) = (Ticket::new(), Ticket::new());
         let (slot, _other) = (
             table.expect(None, &mine, None),
@@ -229,13 +248,13 @@ mod tests {
         );
         table.deliver(message(slot.subject(), None, "hi"));
         assert_eq!(outcome(&mine).await, Ok(()));
-        assert_eq!(mine.take_reply().unwrap().payload, "hi");
+        assert_eq!(mine.take_reply().unwrap().message.payload, "hi");
         assert_eq!(outcome(&other).await, Err(Failure::NotSentInTime));
     }
 
     #[tokio::test]
     async fn nothing_is_left_behind_by_a_caller_that_leaves() {
-        let table = ReplyTable::new("_I.x".into());
+        let table = table(&Left::new(0));
         let slot = table.expect(None, &Ticket::new(), None);
         let subject = slot.subject();
         assert_eq!(table.len(), 1);
@@ -246,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_to_the_inbox_by_another_subject_is_no_reply() {
-        let table = ReplyTable::new("_I.x".into());
+        let table = table(&Left::new(0));
         let ticket = Ticket::new();
         let slot = table.expect(None, &ticket, None);
         let own = slot.subject();
@@ -255,12 +274,12 @@ mod tests {
         table.deliver(message(foreign.into(), None, "forged"));
         assert!(ticket.take_reply().is_none());
         table.deliver(message(own, None, "hi"));
-        assert_eq!(ticket.take_reply().unwrap().payload, "hi");
+        assert_eq!(ticket.take_reply().unwrap().message.payload, "hi");
     }
 
     #[tokio::test]
     async fn no_responders_is_an_answer() {
-        let table = ReplyTable::new("_I.x".into());
+        let table = table(&Left::new(0));
         let ticket = Ticket::new();
         let slot = table.expect(None, &ticket, None);
         table.deliver(message(slot.subject(), Some(StatusCode::NO_RESPONDERS), ""));
@@ -269,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stored_message_with_that_status_is_a_message() {
-        let table = ReplyTable::new("_I.x".into());
+        let table = table(&Left::new(0));
         let ticket = Ticket::new();
         let slot = table.expect(None, &ticket, None);
         let mut stored = message(slot.subject(), Some(StatusCode::NO_RESPONDERS), "");
@@ -278,9 +297,77 @@ mod tests {
         assert_eq!(outcome(&ticket).await, Ok(()));
     }
 
+    #[tokio::test]
+    async fn a_large_reply_is_held_until_its_caller_lets_go_of_it() {
+        let left = Left::new(150_000);
+        let table = table(&left);
+        let tickets = [Ticket::new(), Ticket::new(), Ticket::new()];
+        let slots = tickets.each_ref().map(|of| table.expect(None, of, None));
+        for slot in &slots {
+            table.deliver(message(slot.subject(), None, LARGE));
+        }
+        assert_eq!(outcome(&tickets[0]).await, Ok(()));
+        for refused in &tickets[1..] {
+            assert_eq!(outcome(refused).await, Err(Failure::NoRoomForReply));
+            assert!(refused.take_reply().is_none());
+        }
+        assert_eq!(left.bytes(), 50_000);
+        let reply = tickets[0].take_reply();
+        assert_eq!(left.bytes(), 50_000);
+        drop(reply);
+        assert_eq!(left.bytes(), 150_000);
+        table.deliver(message(slots[0].subject(), None, LARGE));
+        assert_eq!(left.bytes(), 150_000, "nobody waits for a second one");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_gives_back_what_was_held_for_it() {
+        let left = Left::new(200_000);
+        let table = table(&left);
+        let ticket = Ticket::new();
+        let slot = table.expect(None, &ticket, None);
+        table.deliver(message(slot.subject(), None, LARGE));
+        let (many, waiting) = mpsc::channel(2);
+        let asked = table.expect(None, &Ticket::new(), Some(many));
+        table.deliver(message(asked.subject(), None, LARGE));
+        assert_eq!(left.bytes(), 0);
+        drop((slot, ticket));
+        assert_eq!(left.bytes(), 100_000);
+        drop((asked, waiting));
+        assert_eq!(left.bytes(), 200_000);
+    }
+
+    #[tokio::test]
+    async fn a_small_reply_needs_no_room() {
+        let table = table(&Left::new(0));
+        let ticket = Ticket::new();
+        let slot = table.expect(None, &ticket, None);
+        table.deliver(message(slot.subject(), None, &LARGE[..1000]));
+        assert!(ticket.take_reply().unwrap().held.is_none());
+    }
+
+    #[tokio::test]
+    async fn of_many_replies_none_comes_after_one_that_is_missing() {
+        let left = Left::new(100_000);
+        let table = table(&left);
+        let ticket = Ticket::new();
+        let (many, mut waiting) = mpsc::channel(9);
+        let slot = table.expect(None, &ticket, Some(many));
+        for payload in ["first", LARGE, LARGE, "last"] {
+            table.deliver(message(slot.subject(), None, payload));
+        }
+        assert_eq!(outcome(&ticket).await, Err(Failure::NoRoomForReply));
+        let mut sizes = Vec::new();
+        while let Some(reply) = waiting.recv().await {
+            sizes.push(reply.message.payload.len());
+        }
+        assert_eq!(sizes, [5, LARGE.len()]);
+        assert_eq!(left.bytes(), 100_000);
+    }
+
     #[test]
     fn a_foreign_or_damaged_token_is_ignored() {
-        let table = ReplyTable::new("_I.x".into());
+        let table = table(&Left::new(0));
         for subject in [
             "_I.x.",
             "_I.x.zz",

@@ -164,7 +164,7 @@ impl Supervisor {
     async fn connect_until_done(&mut self, not: Option<String>) -> Live {
         loop {
             for address in self.addresses() {
-                match connect::open(&self.settings, &address, self.link.stats()).await {
+                match connect::open(&self.settings, &address, &self.link).await {
                     Ok(opened) => {
                         let live = self.enliven(opened);
                         if not.as_deref() != Some(live.connection.info.server_id.as_str()) {

@@ -13,7 +13,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Failure, Inbound, Outbound};
+use super::{Failure, Outbound, Reply};
 
 const QUEUED: u8 = 0;
 const HANDED: u8 = 1;
@@ -25,6 +25,7 @@ const DENIED: u8 = 6;
 const NO_RESPONDERS: u8 = 7;
 const TOO_LARGE: u8 = 8;
 const TOO_MANY: u8 = 9;
+const NO_ROOM: u8 = 10;
 
 /// How a ticket can end other than by being withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(super) enum Verdict {
     TooLarge,
     /// The caller's room for replies ran out.
     TooMany,
+    /// The process has no room for the reply.
+    NoRoom,
 }
 
 impl Verdict {
@@ -55,6 +58,7 @@ impl Verdict {
             Self::NoResponders => NO_RESPONDERS,
             Self::TooLarge => TOO_LARGE,
             Self::TooMany => TOO_MANY,
+            Self::NoRoom => NO_ROOM,
         }
     }
 
@@ -67,6 +71,7 @@ impl Verdict {
             NO_RESPONDERS => Some(Err(Failure::NoResponders)),
             TOO_LARGE => Some(Err(Failure::PayloadTooLarge { limit: 0 })),
             TOO_MANY => Some(Err(Failure::TooManyReplies)),
+            NO_ROOM => Some(Err(Failure::NoRoomForReply)),
             WITHDRAWN => Some(Err(Failure::NotSentInTime)),
             _ => None,
         }
@@ -84,7 +89,7 @@ pub(super) struct Ticket {
 /// What comes to the caller with the outcome.
 #[derive(Debug)]
 enum Carried {
-    Reply(Inbound),
+    Reply(Reply),
     /// The message itself, which was not sent.
     Back(Outbound),
 }
@@ -143,8 +148,8 @@ impl Ticket {
     }
 
     /// Settles it with a reply.
-    pub(super) fn reply(&self, message: Inbound) {
-        *self.carried.lock() = Some(Carried::Reply(message));
+    pub(super) fn reply(&self, reply: Reply) {
+        *self.carried.lock() = Some(Carried::Reply(reply));
         self.settle(Verdict::Done);
     }
 
@@ -177,7 +182,7 @@ impl Ticket {
     }
 
     /// The reply that settled it.
-    pub(super) fn take_reply(&self) -> Option<Inbound> {
+    pub(super) fn take_reply(&self) -> Option<Reply> {
         match self.carried.lock().take()? {
             Carried::Reply(reply) => Some(reply),
             Carried::Back(_) => None,

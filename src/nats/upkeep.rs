@@ -7,22 +7,14 @@ use async_nats::Subscriber;
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use super::connection::Connection;
+use super::inbox::Reading;
 use super::queue::{Entry, Load, Settle};
 use super::ticket::Ticket;
 
 /// Reads the inbox until the connection is closed.
-pub(super) async fn read_inbox(connection: Arc<Connection>, mut inbox: Subscriber) {
-    loop {
-        tokio::select! {
-            biased;
-            () = connection.signals.closed.cancelled() => return,
-            message = futures_util::StreamExt::next(&mut inbox) => match message {
-                Some(message) => connection.signals.replies.deliver(message),
-                // The library's task is gone, be it by a malformed header or at its own end.
-                None => return connection.close(),
-            }
-        }
-    }
+pub(super) async fn read_inbox(connection: Arc<Connection>, inbox: Subscriber) {
+    let _until_dropped = Reading::begin(&connection.signals, inbox);
+    connection.signals.closed.cancelled().await;
 }
 
 /// Keeps an eye on a connection: fences that do not come back while nothing else comes either mean

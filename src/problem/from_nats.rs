@@ -38,6 +38,10 @@ impl Problem {
             Failure::TooManyReplies => Self::new(Code::Overloaded)
                 .outcome(Outcome::Unknown)
                 .detail("replies came faster than they could be handed on"),
+            // The service has done its work by then, so another attempt is not the same as this one.
+            Failure::NoRoomForReply => Self::new(Code::Overloaded)
+                .outcome(Outcome::Unknown)
+                .detail("the reply came, but the bodies held at once have reached `memory.bodies`"),
             Failure::SubscriptionLimit => Self::new(Code::SubscriptionLimit),
         }
     }

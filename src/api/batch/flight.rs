@@ -149,7 +149,7 @@ impl Flight {
 async fn outcome(waiting: Waiting, deadline: Instant) -> Outcome {
     match waiting {
         Waiting::Run(pending) => pending.outcome(deadline).await.map(|()| None),
-        Waiting::Reply(reply) => reply.reply(deadline).await.map(Some),
+        Waiting::Reply(reply) => reply.reply(deadline).await.map(|reply| Some(reply.message)),
         Waiting::Oldest => Err(Failure::Lost),
     }
 }

@@ -194,7 +194,7 @@ impl JetStream {
             };
             let patience = call.deadline.min(at + ASK_AFTER);
             let answered = match begun {
-                Ok(pending) => pending.reply(patience).await,
+                Ok(pending) => pending.reply(patience).await.map(|reply| reply.message),
                 Err(failure) => Err(failure),
             };
             match answered {

@@ -125,7 +125,7 @@ impl Api {
         };
         let has_jetstream = connection.server().jetstream;
         let answer = match connection.begin_request(message) {
-            Ok(pending) => pending.reply(patience).await,
+            Ok(pending) => pending.reply(patience).await.map(|reply| reply.message),
             Err(failure) => Err(failure),
         };
         match answer {

@@ -142,7 +142,7 @@ impl Pull {
                 self.is_open = false;
                 return Event::Ended(self.end);
             }
-            let event = match self.replies.next(self.until).await {
+            let event = match self.replies.next(self.until).await.map(|of| of.message) {
                 Ok(message) if !is_status(&message) => {
                     self.left -= 1;
                     return Event::Message(message);

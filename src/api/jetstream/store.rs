@@ -92,7 +92,7 @@ impl Api {
     ) -> Result<Result<Inbound, Failure>, Problem> {
         let mut reply = pin!(self.nats().request(message.clone(), call));
         if let Ok(reply) = timeout(SILENCE, &mut reply).await {
-            return Ok(reply);
+            return Ok(reply.map(|reply| reply.message));
         }
         let asking = async {
             match self.stream_of(subject.as_str(), call).await {
@@ -102,7 +102,7 @@ impl Api {
         };
         tokio::select! {
             biased;
-            reply = &mut reply => Ok(reply),
+            reply = &mut reply => Ok(reply.map(|reply| reply.message)),
             () = asking => Err(Problem::new(Code::NoStream)
                 .detail("no stream holds the subject; others who listen may have received the message")
                 .outcome(Outcome::Unknown)),

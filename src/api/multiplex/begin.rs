@@ -15,6 +15,7 @@ use crate::api::websocket::Gone;
 use crate::config::Confirm;
 use crate::layers::body::no_room;
 use crate::layers::memory::Drawn;
+use crate::nats::{Held, Reply, Room};
 use crate::problem::{Code, Outcome, Problem, Source};
 use crate::subject::Name;
 use crate::telemetry::traces;
@@ -96,7 +97,7 @@ impl Connection {
             Done::Answered(Answered {
                 id,
                 frame,
-                drawn: None,
+                held: None,
             })
         }));
         Ok(())
@@ -114,32 +115,32 @@ impl Connection {
         requesting.limits.take(self.caller.request_rate)?;
         self.begin(id, Taken::Operation);
         let id = Arc::clone(id);
-        let (caller, bodies) = (self.caller.clone(), Arc::clone(&self.verb.bodies));
+        let caller = self.caller.clone();
+        let bodies: Arc<dyn Room> = self.verb.bodies.clone();
         let origin = caller.origin(&content);
         self.in_flight.push(Box::pin(async move {
             let reply = requesting
                 .request(content, timeout, &caller.turnstile, origin)
                 .await;
             drop(drawn);
-            let paid = reply.and_then(|reply| {
+            let paid = reply.and_then(|Reply { message, held }| {
                 // Before it is written down, which takes as much again.
-                let drawn = bodies.draw(reply.payload.len() as u64);
-                let mut drawn = drawn.ok_or_else(no_room_for_reply)?;
-                let frame = answer::reply(&id, &reply);
-                let more = (frame.len() as u64).saturating_sub(drawn.bytes());
-                match drawn.more(more) {
-                    true => Ok((frame, drawn)),
+                let held = held.or_else(|| Held::of(&bodies, message.payload.len() as u64));
+                let mut held = held.ok_or_else(no_room_for_reply)?;
+                let frame = answer::reply(&id, &message);
+                match held.grow_to(frame.len() as u64) {
+                    true => Ok((frame, held)),
                     false => Err(no_room_for_reply()),
                 }
             });
-            let (frame, drawn) = match paid {
-                Ok((frame, drawn)) => (frame, Some(drawn)),
+            let (frame, held) = match paid {
+                Ok((frame, held)) => (frame, Some(held)),
                 Err(problem) => (caller.error(Some(&id), &problem), None),
             };
             Done::Answered(Answered {
                 id: Some(id),
                 frame: Some(frame),
-                drawn,
+                held,
             })
         }));
         Ok(())

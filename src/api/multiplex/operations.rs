@@ -14,7 +14,7 @@ use crate::api::request::refusal;
 use crate::api::sending::{Operation, Sending};
 use crate::api::session::Session;
 use crate::config::{self, Confirm};
-use crate::nats::{self, Call, Inbound, Nats, Outbound};
+use crate::nats::{self, Call, Nats, Outbound, Reply};
 use crate::problem::{Code, Doing, Problem};
 use crate::subject::Subject;
 use crate::telemetry::traces::Origin;
@@ -142,7 +142,7 @@ impl Requesting {
         timeout: Option<Duration>,
         turnstile: &Turnstile,
         origin: Option<Origin>,
-    ) -> Result<Inbound, Problem> {
+    ) -> Result<Reply, Problem> {
         let call = self.session.call(self.timeouts.deadline(timeout)?);
         let subject = self.session.publish_to(&content.subject)?;
         self.limits.permit(&content.payload)?;
@@ -153,13 +153,13 @@ impl Requesting {
             Outbound::new(subject.to_nats(), content.payload).with_headers(content.headers);
         let mut reply = sending.run(self.ask(message, call)).await?;
         // The inbox is natsway's own business.
-        reply.subject = subject.to_nats();
+        reply.message.subject = subject.to_nats();
         Ok(reply)
     }
 
-    async fn ask(&self, message: Outbound, call: Call) -> Result<Inbound, Problem> {
+    async fn ask(&self, message: Outbound, call: Call) -> Result<Reply, Problem> {
         let reply = self.session.nats().request(message, call).await;
         let reply = reply.map_err(|failure| Problem::from_failure(failure, Doing::Request))?;
-        refusal::in_reply(&reply).map_or(Ok(reply), Err)
+        refusal::in_reply(&reply.message).map_or(Ok(reply), Err)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::Subject;
 use tokio::time::Instant;
 
-use crate::nats::{Failure, Inbound, Replies};
+use crate::nats::{Failure, Inbound, Replies, Reply};
 use crate::translate::service_error;
 
 /// Why no more replies are waited for.
@@ -82,7 +82,7 @@ impl Collect {
     ///
     /// # Errors
     /// When there was no reply at all, or none can be waited for any longer.
-    pub(super) async fn next(&mut self) -> Result<Result<Inbound, End>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Result<Reply, End>, Failure> {
         if self.count == self.limits.count {
             return Ok(Err(End::Count));
         }
@@ -90,11 +90,11 @@ impl Collect {
         let gap_end = gap.map(|gap| self.last + gap);
         let until = gap_end.map_or(self.limits.deadline, |end| end.min(self.limits.deadline));
         match self.replies.next(until).await {
-            Ok(reply) if is_sentinel(&reply) => Ok(Err(End::Sentinel)),
+            Ok(reply) if is_sentinel(&reply.message) => Ok(Err(End::Sentinel)),
             Ok(mut reply) => {
                 self.count += 1;
                 self.last = Instant::now();
-                reply.subject = self.subject.clone();
+                reply.message.subject = self.subject.clone();
                 Ok(Ok(reply))
             }
             Err(Failure::Timeout) if self.count > 0 => {
@@ -103,6 +103,7 @@ impl Collect {
                     false => End::Timeout,
                 }))
             }
+            Err(Failure::NoRoomForReply) => Ok(Err(End::Overloaded)),
             Err(failure) => Err(failure),
         }
     }

@@ -19,14 +19,14 @@ use super::collect::{Collect, End};
 use super::many::{REPLIES_MAX, write};
 use crate::layers::memory::{Budget, Drawn};
 use crate::lifecycle::Drain;
-use crate::nats::{Failure, Inbound};
+use crate::nats::{Failure, Held, Reply, Room};
 use crate::telemetry::metrics::Gauge;
 
 /// How much of the replies to one request may wait for its client.
 const WAITING_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What was drawn for a line, of what the request may hold and of what the process may.
-type Paid = (Option<Drawn>, Drawn);
+type Paid = (Option<Drawn>, Held);
 
 /// A line, with what was drawn for it.
 struct Line {
@@ -44,7 +44,7 @@ struct Lines {
 
 /// The body; `first` has come already.
 pub(super) fn body(
-    first: Result<Inbound, End>,
+    first: Result<Reply, End>,
     collect: Collect,
     bodies: Arc<Budget>,
     drain: Drain,
@@ -69,12 +69,12 @@ pub(super) fn body(
 struct Pump {
     collect: Collect,
     lines: mpsc::Sender<Line>,
-    bodies: Arc<Budget>,
+    bodies: Arc<dyn Room>,
     own: Arc<Budget>,
 }
 
 impl Pump {
-    async fn run(mut self, first: Result<Inbound, End>, drain: Drain) {
+    async fn run(mut self, first: Result<Reply, End>, drain: Drain) {
         let end = tokio::select! {
             biased;
             end = self.pump(first) => end,
@@ -84,10 +84,10 @@ impl Pump {
         self.put(notice.into(), None).await;
     }
 
-    async fn pump(&mut self, first: Result<Inbound, End>) -> End {
+    async fn pump(&mut self, first: Result<Reply, End>) -> End {
         let mut next = first;
         loop {
-            let paid = next.and_then(|reply| self.line_of(&reply));
+            let paid = next.and_then(|reply| self.line_of(reply));
             match paid {
                 Ok((line, drawn)) => self.put(line, Some(drawn)).await,
                 Err(end) => return end,
@@ -99,19 +99,20 @@ impl Pump {
         }
     }
 
-    fn line_of(&self, reply: &Inbound) -> Result<(Bytes, Paid), End> {
+    fn line_of(&self, reply: Reply) -> Result<(Bytes, Paid), End> {
         // One place is for the notice.
         if self.lines.capacity() <= 1 {
             return Err(End::SlowClient);
         }
-        let payload = reply.payload.len() as u64;
+        let Reply { message, held } = reply;
         // Before it is written down, which takes as much again.
-        let mut shared = self.bodies.draw(payload).ok_or(End::Overloaded)?;
+        let shared = held.or_else(|| Held::of(&self.bodies, message.payload.len() as u64));
+        let mut shared = shared.ok_or(End::Overloaded)?;
         let mut line = Vec::new();
-        write(reply, &mut line);
+        write(&message, &mut line);
         line.push(b'\n');
         let length = line.len() as u64;
-        if !shared.more(length.saturating_sub(payload)) {
+        if !shared.grow_to(length) {
             return Err(End::Overloaded);
         }
         let own = self.own.draw(length);

@@ -12,7 +12,7 @@ use crate::api::answer::{self, NDJSON};
 use crate::api::query::{Query, invalid};
 use crate::layers::memory::Budget;
 use crate::lifecycle::Drain;
-use crate::nats::{Call, Failure, Inbound, Nats, Outbound};
+use crate::nats::{Call, Failure, Held, Inbound, Nats, Outbound, Reply, Room};
 use crate::problem::{Doing, Problem};
 use crate::translate::envelope::{Encoding, Envelope};
 
@@ -101,34 +101,51 @@ pub(super) fn write(reply: &Inbound, out: &mut Vec<u8>) {
 }
 
 async fn array(
-    first: Result<Inbound, End>,
+    first: Result<Reply, End>,
     mut collect: Collect,
     bodies: &Arc<Budget>,
 ) -> Result<Response, Problem> {
-    let mut drawn = bodies.draw(0).ok_or_else(no_room_for_reply)?;
+    let bodies: Arc<dyn Room> = bodies.clone();
+    // Small ones together, large ones as they came.
+    let mut drawn = Held::of(&bodies, 0).ok_or_else(no_room_for_reply)?;
+    let mut large = Vec::new();
+    let mut small_bytes = 0;
     let mut json = vec![b'['];
     let mut next = first;
     let end = loop {
-        let reply = match next {
+        let Reply { message, held } = match next {
             Ok(reply) => reply,
+            Err(End::Overloaded) => return Err(no_room_for_reply()),
             Err(end) => break end,
         };
         let before = json.len();
         if before > 1 {
             json.push(b',');
         }
-        write(&reply, &mut json);
+        write(&message, &mut json);
         if json.len() >= ARRAY_BYTES_MAX {
             json.truncate(before);
             break End::Size;
         }
-        if !drawn.more((json.len() - before) as u64) {
+        let more = (json.len() - before) as u64;
+        let is_paid = match held {
+            Some(mut held) => {
+                let is_paid = held.grow_to(more);
+                large.push(held);
+                is_paid
+            }
+            None => {
+                small_bytes += more;
+                drawn.grow_to(small_bytes)
+            }
+        };
+        if !is_paid {
             return Err(no_room_for_reply());
         }
         next = collect.next().await.map_err(failed)?;
     };
     json.push(b']');
-    let mut response = answer::json(answer::paid(json.into(), drawn));
+    let mut response = answer::json(answer::paid(json.into(), (drawn, large)));
     let end = HeaderValue::from_static(end.as_str());
     response.headers_mut().insert(NATSWAY_END, end);
     Ok(answer::sandboxed(response))

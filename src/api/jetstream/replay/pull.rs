@@ -89,7 +89,7 @@ impl Pull {
             return Event::Ended;
         }
         match self.replies.next(Instant::now() + SILENCE).await {
-            Ok(message) => self.read(message),
+            Ok(reply) => self.read(reply.message),
             Err(Failure::Timeout) => Event::Silence,
             Err(_) => Event::Broken,
         }
@@ -100,8 +100,8 @@ impl Pull {
         if self.left == 0 {
             return Some(Event::Ended);
         }
-        let message = self.replies.try_next()?;
-        Some(self.read(message))
+        let reply = self.replies.try_next()?;
+        Some(self.read(reply.message))
     }
 
     fn read(&mut self, message: Inbound) -> Event {
