@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-
 use crate::harness::faults::Proxy;
-use crate::harness::{Bridge, Nats, Python, SOON, eventually, eventually_some, round_trip};
+use crate::harness::{
+    Bridge, Nats, Python, SOON, answer_all, eventually, eventually_some, respond, round_trip,
+};
 
 const STOCK: &str = "
 routes:
@@ -23,19 +23,6 @@ await nc.subscribe('stock.*', cb=answer)
 await ready()
 await asyncio.sleep(3600)
 ";
-
-/// Another responder.
-async fn respond(nats: &Nats) {
-    let client = nats.client().await;
-    let mut requests = client.subscribe("stock.*").await.unwrap();
-    round_trip(&client).await;
-    tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let reply = request.reply.unwrap();
-            client.publish(reply, "12".into()).await.unwrap();
-        }
-    });
-}
 
 async fn gauge(bridge: &Bridge) -> f64 {
     let labels = [("route", "stock")];
@@ -110,7 +97,7 @@ async fn a_responder_that_is_killed_opens_it_and_its_return_closes_it() {
     .await;
     opens(&bridge, &["no-responders"]).await;
     sheds_at_once(&bridge).await;
-    respond(&nats).await;
+    respond(&nats, "stock.*", "12").await;
     closes(&bridge).await;
     stays_closed(&bridge).await;
 }
@@ -120,7 +107,7 @@ async fn a_silent_responder_opens_it_and_its_first_word_closes_it() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, &STOCK.replace("20s", "200ms")).await;
     let client = nats.client().await;
-    let mut requests = client.subscribe("stock.*").await.unwrap();
+    let requests = client.subscribe("stock.*").await.unwrap();
     round_trip(&client).await;
     let start = Instant::now();
     opens(&bridge, &["reply-timeout"]).await;
@@ -130,12 +117,7 @@ async fn a_silent_responder_opens_it_and_its_first_word_closes_it() {
     );
     // An open breaker costs a caller no timeout and the responder no request.
     sheds_at_once(&bridge).await;
-    tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let reply = request.reply.unwrap();
-            client.publish(reply, "12".into()).await.unwrap();
-        }
-    });
+    answer_all(client, requests, "12");
     closes(&bridge).await;
 }
 
@@ -145,7 +127,7 @@ async fn a_lost_connection_opens_it_and_the_next_one_closes_it() {
     let proxy = Proxy::to(&nats.host_port()).await;
     let bridge = Bridge::builder().servers(&proxy.url()).yaml(STOCK);
     let bridge = bridge.start().await;
-    respond(&nats).await;
+    respond(&nats, "stock.*", "12").await;
     bridge.get("/stock/7").send().await.expect(200);
     proxy.cut();
     bridge.is_disconnected().await;

@@ -21,6 +21,7 @@ pub(crate) mod program;
 pub(crate) mod python;
 pub(crate) mod raw;
 pub(crate) mod raw_http;
+pub(crate) mod responder;
 pub(crate) mod sse;
 pub(crate) mod watchdog;
 pub(crate) mod ws;
@@ -33,6 +34,7 @@ pub(crate) use client::{Answer, Client};
 pub(crate) use eventually::{SOON, eventually, eventually_some};
 pub(crate) use nats::{Nats, round_trip};
 pub(crate) use python::Python;
+pub(crate) use responder::{answer_all, respond};
 
 use std::time::Duration;
 

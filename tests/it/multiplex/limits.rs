@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{open, refused};
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
+use crate::harness::{Bridge, Nats, SOON, eventually, respond, round_trip, within};
 use futures_util::StreamExt as _;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,16 +92,7 @@ async fn replies_that_a_client_does_not_read_are_paid_for() {
     const REQUESTS: usize = 100;
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "memory: { bodies: 8MiB }").await;
-    let service = nats.client().await;
-    let mut requests = service.subscribe("large").await.unwrap();
-    round_trip(&service).await;
-    tokio::spawn(async move {
-        let large = bytes::Bytes::from("x".repeat(500_000));
-        while let Some(request) = requests.next().await {
-            let sent = service.publish(request.reply.unwrap(), large.clone());
-            sent.await.unwrap();
-        }
-    });
+    respond(&nats, "large", "x".repeat(500_000)).await;
     let mut ws = open(&bridge).await;
     for id in 0..REQUESTS {
         ws.send(&json!({"op": "request", "id": id, "subject": "large", "timeout": "30s"}))

@@ -2,10 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Bridge, Nats, round_trip};
+use crate::harness::{Answer, Bridge, Nats, respond};
 
 /// The header block of a stored message, as it is on the wire.
 pub(super) fn headers_of(stored: &Value) -> String {
@@ -120,15 +119,7 @@ async fn what_the_stream_does_not_take_is_said() {
 async fn a_reply_that_is_no_pub_ack_is_never_taken_for_one() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
-    let client = nats.client().await;
-    let mut requests = client.subscribe("svc").await.unwrap();
-    round_trip(&client).await;
-    tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let reply = request.reply.unwrap();
-            client.publish(reply, "{\"ok\":true}".into()).await.unwrap();
-        }
-    });
+    respond(&nats, "svc", "{\"ok\":true}").await;
     let answer = store(&bridge, "svc", "").await;
     let problem = answer.expect_problem(502, "bad-reply");
     assert_eq!(

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 
 use super::load::{Load, Shape};
 use crate::harness::cluster::Cluster;
 use crate::harness::faults::Proxy;
 use crate::harness::history::Promise;
-use crate::harness::{Answer, Bridge, Nats, SOON, eventually, round_trip, soak};
+use crate::harness::{Answer, Bridge, SOON, eventually, respond, soak};
 
 const LOAD: Shape = Shape {
     subject: "ticks.now",
@@ -66,19 +65,6 @@ async fn nodes_that_leave_cost_no_request() {
     );
 }
 
-/// Answers every request to `asked`, over this node.
-async fn respond(node: &Nats) {
-    let client = node.client().await;
-    let mut requests = client.subscribe("asked").await.unwrap();
-    round_trip(&client).await;
-    tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let reply = request.reply.expect("a request");
-            client.publish(reply, "here".into()).await.unwrap();
-        }
-    });
-}
-
 const MESSAGES: [(&str, &str); 1] = [("link", "messages-0")];
 
 /// Publishes more than the sockets on the way to a server hold, and asks something behind it; returns
@@ -106,8 +92,8 @@ async fn ask_much(bridge: &Bridge) -> JoinSet<Answer> {
 async fn what_was_not_sent_to_a_node_that_left_goes_to_the_next_one() {
     let cluster = Cluster::start().await;
     // On both, since a node learns a moment later what another one subscribes to.
-    respond(&cluster.nodes[1]).await;
-    respond(&cluster.nodes[2]).await;
+    respond(&cluster.nodes[1], "asked", "here").await;
+    respond(&cluster.nodes[2], "asked", "here").await;
     let proxy = Proxy::to(&cluster.nodes[0].host_port()).await;
     let mut bridges = Vec::new();
     for when_disconnected in ["fail", "wait"] {

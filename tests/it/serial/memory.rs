@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::harness::sse::Parser;
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, soak, within};
+use crate::harness::{Bridge, Nats, SOON, eventually, respond, soak, within};
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 16 * MIB;
@@ -19,6 +18,27 @@ const LIMIT: u64 = 16 * MIB;
 const CONSTANT: u64 = 24 * MIB;
 /// Replies that are paid for, in what they were read with, until they are copied out of it.
 const COPIED: u64 = LIMIT;
+
+/// What each of a crowd sends, or gets.
+const LENGTH: usize = 1_000_000;
+/// How many of a crowd there is room for.
+const HELD: usize = LIMIT as usize / LENGTH;
+
+/// Waits until all of a crowd but those that there is room for are refused.
+async fn rest_is_refused(bridge: &Bridge, route: &str, clients: usize) {
+    let refusals = [("route", route), ("code", "overloaded")];
+    bridge
+        .metric_becomes("natsway_http_problems_total", &refusals, |n| {
+            n as usize == clients - HELD
+        })
+        .await;
+}
+
+async fn all_is_given_back(bridge: &Bridge) {
+    bridge
+        .metric_becomes("natsway_http_bodies_held_bytes", &[], |n| n < 0.5)
+        .await;
+}
 
 /// The most memory that natsway has held since a moment.
 struct Peak {
@@ -85,7 +105,6 @@ fn status(answer: &[u8]) -> &str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_do_not_end_stay_within_their_limit() {
-    const LENGTH: usize = 1_000_000;
     let clients = soak(60, 500);
     let nats = Nats::start().await;
     let yaml = "memory: { bodies: 16MiB }\nhttp: { body_timeout: 60s }";
@@ -117,45 +136,22 @@ async fn bodies_that_do_not_end_stay_within_their_limit() {
             status(&answer).to_owned()
         });
     }
-    let refusals = [("route", "publish"), ("code", "overloaded")];
-    let held = LIMIT as usize / LENGTH;
-    bridge
-        .metric_becomes("natsway_http_problems_total", &refusals, |n| {
-            n as usize == clients - held
-        })
-        .await;
+    rest_is_refused(&bridge, "publish", clients).await;
     let drawn = bridge.metric("natsway_http_bodies_held_bytes", &[]).await;
     assert!(drawn <= LIMIT as f64, "{drawn}");
     finish.send_replace(true);
     let all = answers.join_all().await;
     let published = all.iter().filter(|status| *status == "204").count();
-    assert_eq!(published, held, "who had room is served");
+    assert_eq!(published, HELD, "who had room is served");
     peak.assert_within("bodies", LIMIT + CONSTANT);
-    bridge
-        .metric_becomes("natsway_http_bodies_held_bytes", &[], |n| n < 0.5)
-        .await;
-}
-
-/// Answers each request with much.
-async fn respond_much(nats: &Nats, payload: Vec<u8>) {
-    let client = nats.client().await;
-    let mut requests = client.subscribe("much").await.unwrap();
-    round_trip(&client).await;
-    let payload = bytes::Bytes::from(payload);
-    tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let reply = request.reply.expect("a request");
-            client.publish(reply, payload.clone()).await.unwrap();
-        }
-    });
+    all_is_given_back(&bridge).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_nobody_reads_stay_within_their_limit() {
-    const LENGTH: usize = 1_000_000;
     let clients = soak(60, 500);
     let nats = Nats::start().await;
-    respond_much(&nats, vec![b'x'; LENGTH]).await;
+    respond(&nats, "much", vec![b'x'; LENGTH]).await;
     let bridge = Bridge::start(&nats, "memory: { bodies: 16MiB }").await;
     let peak = Peak::of(&bridge);
     let mut sockets = Vec::new();
@@ -166,13 +162,7 @@ async fn replies_that_nobody_reads_stay_within_their_limit() {
         socket.write_all(head.as_bytes()).await.unwrap();
         sockets.push(socket);
     }
-    let refusals = [("route", "request"), ("code", "overloaded")];
-    let held = LIMIT as usize / LENGTH;
-    bridge
-        .metric_becomes("natsway_http_problems_total", &refusals, |n| {
-            n as usize == clients - held
-        })
-        .await;
+    rest_is_refused(&bridge, "request", clients).await;
     let mut answers = JoinSet::new();
     for socket in sockets {
         answers.spawn(rest(socket));
@@ -186,11 +176,9 @@ async fn replies_that_nobody_reads_stay_within_their_limit() {
             assert_eq!(status(&answer), "503");
         }
     }
-    assert_eq!(served, held, "who had room is served");
+    assert_eq!(served, HELD, "who had room is served");
     peak.assert_within("replies", LIMIT + CONSTANT + COPIED);
-    bridge
-        .metric_becomes("natsway_http_bodies_held_bytes", &[], |n| n < 0.5)
-        .await;
+    all_is_given_back(&bridge).await;
 }
 
 /// What a stream of numbered messages has shown: how many came, and how many were told to be lost.

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::harness::raw_http::Connection;
-use crate::harness::{Bridge, Nats, SOON, eventually_some, round_trip, soak};
+use crate::harness::{Bridge, Nats, SOON, eventually_some, respond, soak};
 
 /// Each time something is different of each route: a limit, a time, a header, a breaker, its neighbour.
 fn configuration(number: u32) -> String {
@@ -49,17 +48,6 @@ const WRONG: [&str; 4] = [
     "nonsense: true",
     "routes: [{ name: a, match: { path: /a }, publish: { subject: \"a.>\" } }]",
 ];
-
-async fn respond(client: async_nats::Client) {
-    let mut requests = client.subscribe("stock.*").await.unwrap();
-    round_trip(&client).await;
-    tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let reply = request.reply.unwrap();
-            client.publish(reply, "12".into()).await.unwrap();
-        }
-    });
-}
 
 /// One client that goes on asking on one connection, which nobody closes.
 async fn ask(
@@ -117,7 +105,7 @@ async fn reloads_under_load_fail_no_request() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, &configuration(0)).await;
     let client = nats.client().await;
-    respond(client.clone()).await;
+    respond(&nats, "stock.*", "12").await;
     let (stop, stopped) = watch::channel(false);
     let mut load = JoinSet::new();
     for (path, good) in [
