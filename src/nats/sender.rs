@@ -88,7 +88,7 @@ impl Sender {
                 .fences
                 .register(std::mem::take(&mut self.waiters), messages);
         }
-        for entry in std::mem::take(&mut self.entries) {
+        for entry in self.entries.drain(..) {
             hand_over(&self.connection, entry).await?;
         }
         let client = &self.connection.client;

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::raw_http::Connection;
-use crate::harness::{Bridge, Client, Nats, SOON, eventually, within};
+use crate::harness::{Bridge, Client, Nats, SOON, eventually, soak, within};
 
 const PAGE: &str = "GET /v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -75,7 +75,7 @@ async fn an_idle_connection_outlives_the_header_timeout_and_is_reused() {
     let mut raw = bridge.raw().await;
     raw.send(PAGE).await;
     assert_eq!(raw.response().await.unwrap().status, 200);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(soak(3, 60))).await;
     raw.send(PAGE).await;
     assert_eq!(raw.response().await.unwrap().status, 200);
     // But the next head has a limit again.
