@@ -208,3 +208,34 @@ async fn nothing_is_left_on_the_server_when_natsway_ends() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_take_all_their_memory_hold_up_no_replay() {
+    let nats = server(json!({})).await;
+    let yaml = "memory: { bodies: 1MiB }\nhttp: { body_timeout: 60s }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let client = nats.client().await;
+    for _ in 0..10 {
+        let sent = client.publish("s.a", "x".repeat(100_000).into()).await;
+        sent.expect("sent");
+    }
+    eventually(SOON, "all is stored", async || {
+        nats.stream_state("S").await["messages"] == 10
+    })
+    .await;
+    let mut body = bridge.raw().await;
+    body.send(
+        "POST /v1/publish/a?timeout=30s HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Length: 1048576\r\n\r\n",
+    )
+    .await;
+    bridge
+        .metric_becomes("natsway_http_bodies_held_bytes", &[], |n| n > 1_048_000.0)
+        .await;
+    let refused = bridge.post("/v1/publish/a").body("x").send().await;
+    refused.expect_problem(503, "overloaded");
+    let mut stream = bridge.ndjson(&path("from=all&until=now")).await;
+    for seq in 1..=10 {
+        assert_eq!(next_seq(&mut stream).await, seq);
+    }
+}
