@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::load::{Load, Shape};
 use crate::harness::client::Opened;
@@ -82,12 +83,19 @@ async fn what_a_stream_confirmed_is_there_once_though_the_server_is_killed() {
     assert!(history.count(Promise::Never) > 0, "the outages were seen");
 }
 
-/// Publishes keys until each is stored; says how many answers told that it was stored before.
-async fn store_keys(bridge: &Bridge, keys: usize, done: &Arc<AtomicUsize>) -> usize {
+/// Publishes keys, as far as is allowed, until each is stored; says how many answers told that it was
+/// stored before.
+async fn store_keys(
+    bridge: &Bridge,
+    keys: usize,
+    allowed: &watch::Sender<usize>,
+    done: &Arc<AtomicUsize>,
+) -> usize {
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..64 {
         let (client, next, done) = (bridge.client(), Arc::clone(&next), Arc::clone(done));
+        let mut allowed = allowed.subscribe();
         tasks.spawn(async move {
             let mut duplicates = 0;
             loop {
@@ -95,6 +103,8 @@ async fn store_keys(bridge: &Bridge, keys: usize, done: &Arc<AtomicUsize>) -> us
                 if key >= keys {
                     return duplicates;
                 }
+                let limit = allowed.wait_for(|limit| key < *limit).await;
+                drop(limit.expect("there is a limit as long as there are keys"));
                 let key = key.to_string();
                 duplicates += usize::from(store_key(&client, &key).await);
                 done.fetch_add(1, Ordering::Relaxed);
@@ -129,15 +139,17 @@ async fn retried_keys_are_stored_once() {
     let proxy = Proxy::to(&nats.host_port()).await;
     let bridge = Bridge::builder().servers(&proxy.url()).start().await;
     let done = Arc::new(AtomicUsize::new(0));
+    let part = |number: usize| keys * number / (RESTARTS + 1);
+    let allowed = watch::Sender::new(part(1));
     let unrest = async {
         for restart in 1..=RESTARTS {
-            let at = keys * restart / (RESTARTS + 1);
             eventually(SOON * 4, "keys are stored", async || {
-                done.load(Ordering::Relaxed) >= at
+                done.load(Ordering::Relaxed) >= part(restart)
             })
             .await;
             // Some are stored whose answers never arrive.
             proxy.stall_replies();
+            allowed.send_replace(part(restart + 1));
             eventually(SOON, "more is stored than answered", async || {
                 let answered = done.load(Ordering::Relaxed) as u64;
                 nats.stream_state("ORDERS").await["messages"].as_u64() > Some(answered)
@@ -150,7 +162,7 @@ async fn retried_keys_are_stored_once() {
             proxy.heal();
         }
     };
-    let (duplicates, ()) = tokio::join!(store_keys(&bridge, keys, &done), unrest);
+    let (duplicates, ()) = tokio::join!(store_keys(&bridge, keys, &allowed, &done), unrest);
     for key in (0..keys).step_by(keys / 100) {
         let again = store_key(&bridge.client(), &key.to_string()).await;
         assert!(again, "{key} is known after all that");
