@@ -277,10 +277,13 @@ impl Connection {
                 continue;
             }
             self.flush().await?;
+            if !self.known.is_empty() {
+                continue;
+            }
             tokio::select! {
                 biased;
                 done = self.in_flight.next() => if let Some(done) = done { self.done(done).await? },
-                () = drain.expired() => return self.cut_off().await,
+                () = drain.expired() => return self.cut_off(reason).await,
             }
         }
         self.end_subscriptions(reason).await
@@ -296,8 +299,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Says of what is still in flight that nobody knows what becomes of it.
-    async fn cut_off(&mut self) -> Result<(), Gone> {
+    /// Says of what is still in flight that nobody knows what becomes of it, and of what is known by then
+    /// the truth.
+    async fn cut_off(&mut self, reason: EndReason) -> Result<(), Gone> {
+        self.in_flight.clear();
+        while let Some(done) = self.known.pop_front() {
+            self.done(done).await?;
+        }
+        self.end_subscriptions(reason).await?;
         let problem = Problem::new(Code::ShuttingDown)
             .detail("natsway had to end before there was an answer")
             .outcome(Outcome::Unknown);
