@@ -33,7 +33,22 @@ struct Inner {
 struct Cells {
     /// The last one is of what is above all bounds.
     counts: [AtomicU64; BOUNDS_MAX + 1],
-    sum_ns: AtomicU64,
+    /// In seconds, the bits of an `f64`: ages of stored messages add up to more than whole numbers of
+    /// nanoseconds can hold.
+    sum: AtomicU64,
+}
+
+impl Cells {
+    fn add(&self, seconds: f64) {
+        let more = |bits| Some((f64::from_bits(bits) + seconds).to_bits());
+        let _always_set = self
+            .sum
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    fn sum(&self) -> f64 {
+        f64::from_bits(self.sum.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +76,7 @@ impl Histogram {
             .partition_point(|(most_ns, _)| *most_ns < took_ns);
         let cells = inner.stripes.mine();
         cells.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        cells.sum_ns.fetch_add(took_ns, Ordering::Relaxed);
+        cells.add(took.as_secs_f64());
         // Whoever holds it has one that is as good.
         if let Some(trace) = trace
             && let Some(mut exemplars) = inner.exemplars.try_lock()
@@ -75,10 +90,8 @@ impl Histogram {
         counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    fn sum(&self) -> Duration {
-        let sums = self.0.stripes.iter().map(|cells| &cells.sum_ns);
-        let sums = sums.map(|sum| sum.load(Ordering::Relaxed));
-        Duration::from_nanos(sums.fold(0, u64::wrapping_add))
+    fn sum(&self) -> f64 {
+        self.0.stripes.iter().map(Cells::sum).sum()
     }
 
     /// Writes its lines in OpenMetrics' text format. The count is that of the buckets, though more is
@@ -96,7 +109,7 @@ impl Histogram {
             to.push('\n');
         }
         writeln!(to, "{name}_count{{{labels}}} {count}")?;
-        writeln!(to, "{name}_sum{{{labels}}} {}", self.sum().as_secs_f64())
+        writeln!(to, "{name}_sum{{{labels}}} {}", self.sum())
     }
 }
 
@@ -125,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn the_ages_of_old_messages_add_up() {
+        const YEAR: Duration = Duration::from_secs(365 * 86_400);
+        let histogram = Histogram::new(BOUNDS);
+        (0..10_000).for_each(|_| histogram.observe(YEAR, None));
+        assert!((histogram.sum() / (10_000.0 * YEAR.as_secs_f64()) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn every_thread_counts() {
         let histogram = Histogram::new(BOUNDS);
         std::thread::scope(|scope| {
@@ -136,7 +157,7 @@ mod tests {
             }
         });
         assert_eq!((histogram.count(0), histogram.count(1)), (0, 8000));
-        assert_eq!(histogram.sum(), Duration::from_secs(16));
+        assert!((histogram.sum() - 16.0).abs() < 1e-6);
         let mut text = String::new();
         histogram.write(&mut text, "a", "b=\"c\"").unwrap();
         let exemplar = " 8000 # {trace_id=\"07070707070707070707070707070707\"} 0.002\n";

@@ -84,8 +84,9 @@ impl gauge::Atomic<i64> for Level {
         self.add(value - self.sum())
     }
 
+    /// Cells are read one after the other, so a step down may be seen whose step up was not.
     fn get(&self) -> i64 {
-        self.sum()
+        self.sum().max(0)
     }
 }
 
