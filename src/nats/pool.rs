@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::hub::{Budget, Hub};
 use super::link::{Call, Confirm, Link};
 use super::pending::Replies;
+use super::room::Uncounted;
 use super::settings::Settings;
 use super::{Failure, Outbound, Reply, Room, supervisor};
 
@@ -35,7 +36,7 @@ pub struct Nats {
 
 impl Nats {
     /// Starts to connect, and goes on for ever; ends with [`Self::close`] or when dropped. `streams`
-    /// bounds what all subscriptions hold, `replies` what large replies do.
+    /// bounds what all subscriptions hold, `replies` what large replies to requests do.
     #[must_use]
     pub fn start(settings: Settings, streams: Arc<Budget>, replies: &Arc<dyn Room>) -> Arc<Self> {
         let settings = Arc::new(settings);
@@ -46,12 +47,13 @@ impl Nats {
         let messages: Vec<_> = (0..settings.connections.max(1))
             .map(|i| Link::new(format!("messages-{i}"), &moves, replies))
             .collect();
-        let subscriptions = Link::new("subscriptions".to_owned(), &unwatched, replies);
+        let uncounted: Arc<dyn Room> = Arc::new(Uncounted);
+        let subscriptions = Link::new("subscriptions".to_owned(), &unwatched, &uncounted);
         let nats = Self {
             hub: Hub::new(Arc::clone(&subscriptions), messages.clone(), moves, streams),
             messages,
             subscriptions,
-            jetstream: Link::new("jetstream".to_owned(), &unwatched, replies),
+            jetstream: Link::new("jetstream".to_owned(), &unwatched, &uncounted),
             hasher: std::hash::RandomState::new(),
             max_payload: AtomicUsize::new(SERVER_DEFAULT_MAX_PAYLOAD),
             shutdown: CancellationToken::new(),

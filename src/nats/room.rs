@@ -19,6 +19,19 @@ pub trait Room: std::fmt::Debug + Send + Sync {
     fn give_back(&self, bytes: u64);
 }
 
+/// Room where nothing is counted: natsway's own questions to JetStream must be answered, however much
+/// clients hold.
+#[derive(Debug)]
+pub(super) struct Uncounted;
+
+impl Room for Uncounted {
+    fn take(&self, _bytes: u64) -> bool {
+        true
+    }
+
+    fn give_back(&self, _bytes: u64) {}
+}
+
 /// Bytes taken of a room, given back when dropped.
 #[derive(Debug)]
 pub struct Held {
@@ -40,7 +53,8 @@ impl Held {
     #[must_use]
     pub fn grow_to(&mut self, bytes: u64) -> bool {
         let missing = bytes.saturating_sub(self.bytes);
-        let taken = self.room.take(missing);
+        // Where the limit was lowered meanwhile, there is not even room for nothing.
+        let taken = missing == 0 || self.room.take(missing);
         if taken {
             self.bytes += missing;
         }
