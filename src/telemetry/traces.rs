@@ -125,13 +125,23 @@ impl Remote {
 
     fn read(value: &str) -> Option<Self> {
         let (trace, span) = trace_ids(value)?;
-        let flags = u8::from_str_radix(value.get(53..55)?, 16).ok()?;
         Some(Self {
             trace: TraceId::from_hex(trace).ok()?,
             span: SpanId::from_hex(span).ok()?,
-            is_sampled: flags & 1 == 1,
+            is_sampled: is_sampled(value)?,
         })
     }
+}
+
+fn is_sampled(traceparent: &str) -> Option<bool> {
+    let flags = u8::from_str_radix(traceparent.get(53..55)?, 16).ok()?;
+    Some(flags & 1 == 1)
+}
+
+/// Whether a caller has decided that nothing is recorded. Its ids need not be read for that, and most
+/// requests are such.
+fn is_declined(traceparent: &str) -> bool {
+    trace_ids(traceparent).is_some() && is_sampled(traceparent) == Some(false)
 }
 
 /// What a received message says of its trace, read once for all who read the message.
@@ -178,13 +188,15 @@ impl Tracer {
         let Some(exporter) = &self.exporter else {
             return Decision::Forget;
         };
-        let caller = Remote::caller(headers);
-        match (self.trust, caller) {
-            (Trust::Inherit, Some(caller)) if caller.is_sampled => {
+        let is_trusted = self.trust == Trust::Inherit;
+        if is_trusted && traceparent_of(headers).is_some_and(is_declined) {
+            return Decision::Forward;
+        }
+        match (self.trust, Remote::caller(headers)) {
+            (Trust::Inherit, Some(caller)) => {
                 let origin = origin(exporter, caller.trace, caller.span, None);
                 Decision::Record(Box::new(origin))
             }
-            (Trust::Inherit, Some(_)) => Decision::Forward,
             (_, caller) if self.is_chosen() => {
                 root(exporter, caller.filter(|_| self.trust == Trust::Link))
             }
