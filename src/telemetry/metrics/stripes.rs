@@ -1,6 +1,7 @@
 //! A cell a thread. Workers that write to the same word take its line of memory from each other, which
 //! costs more than what they write; so each has its own, and whoever reads adds them up.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
@@ -8,6 +9,12 @@ use prometheus_client::metrics::gauge;
 
 /// More workers than that share cells, which is slower and nothing else.
 const MOST: usize = 16;
+
+/// As many as there are workers. To ask the system reads files.
+static CELLS: LazyLock<usize> = LazyLock::new(|| {
+    let workers = available_parallelism().map_or(1, usize::from);
+    workers.next_power_of_two().min(MOST)
+});
 
 /// The cells. Each is as far from the next as two lines of memory, which is what a processor fetches.
 #[derive(Debug)]
@@ -19,9 +26,7 @@ struct Padded<T>(T);
 
 impl<T> Stripes<T> {
     pub(super) fn new(cell: impl Fn() -> T) -> Self {
-        let workers = available_parallelism().map_or(1, usize::from);
-        let cells = workers.next_power_of_two().min(MOST);
-        Self((0..cells).map(|_| Padded(cell())).collect())
+        Self((0..*CELLS).map(|_| Padded(cell())).collect())
     }
 
     /// The cell of the thread that asks.
