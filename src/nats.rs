@@ -39,6 +39,6 @@ pub use message::{Inbound, Outbound, header_block_bytes};
 pub use pending::{Pending, PendingReply, Replies, RunConfirm};
 pub use pool::Nats;
 pub use queue::QueueLimits;
-pub use room::{Held, Reply, Room};
+pub use room::{Drawn, Reply, Room};
 pub use settings::{Auth, Credential, Settings, Tls};
 pub use stats::LinkStats;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use crate::nats::Room;
 use crate::telemetry::metrics::Gauge;
 
+pub use crate::nats::Drawn;
+
 /// The budget. Its limit may change while it is in use; what was drawn stays drawn.
 #[derive(Debug)]
 pub struct Budget {
@@ -33,11 +35,7 @@ impl Budget {
     /// Draws bytes, or nothing.
     #[must_use]
     pub fn draw(self: &Arc<Self>, bytes: u64) -> Option<Drawn> {
-        let mut drawn = Drawn {
-            budget: Arc::clone(self),
-            bytes: 0,
-        };
-        drawn.more(bytes).then_some(drawn)
+        Drawn::of(Arc::<Self>::clone(self), bytes)
     }
 
     fn used(&self) -> &AtomicI64 {
@@ -58,36 +56,6 @@ impl Room for Budget {
 
     fn give_back(&self, bytes: u64) {
         self.used().fetch_sub(signed(bytes), Ordering::Relaxed);
-    }
-}
-
-/// Bytes drawn from a budget, given back when dropped.
-#[derive(Debug)]
-pub struct Drawn {
-    budget: Arc<Budget>,
-    bytes: u64,
-}
-
-impl Drawn {
-    /// How many.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Draws more, or nothing more.
-    pub fn more(&mut self, bytes: u64) -> bool {
-        let taken = self.budget.take(bytes);
-        if taken {
-            self.bytes += bytes;
-        }
-        taken
-    }
-}
-
-impl Drop for Drawn {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
     }
 }
 

@@ -32,37 +32,45 @@ impl Room for Uncounted {
     fn give_back(&self, _bytes: u64) {}
 }
 
-/// Bytes taken of a room, given back when dropped.
+/// Bytes drawn from a room, given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct Drawn {
     room: Arc<dyn Room>,
     bytes: u64,
 }
 
-impl Held {
-    /// Takes bytes, or nothing.
+impl Drawn {
+    /// Draws bytes, or nothing.
     #[must_use]
-    pub fn of(room: &Arc<dyn Room>, bytes: u64) -> Option<Self> {
-        room.take(bytes).then(|| Self {
-            room: Arc::clone(room),
-            bytes,
-        })
+    pub fn of(room: Arc<dyn Room>, bytes: u64) -> Option<Self> {
+        room.take(bytes).then(|| Self { room, bytes })
     }
 
-    /// Takes what is missing up to so many bytes, or nothing more.
+    /// How many.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Draws more, or nothing more.
+    pub fn more(&mut self, bytes: u64) -> bool {
+        let taken = self.room.take(bytes);
+        if taken {
+            self.bytes += bytes;
+        }
+        taken
+    }
+
+    /// Draws what is missing up to so many bytes, or nothing more.
     #[must_use]
     pub fn grow_to(&mut self, bytes: u64) -> bool {
         let missing = bytes.saturating_sub(self.bytes);
         // Where the limit was lowered meanwhile, there is not even room for nothing.
-        let taken = missing == 0 || self.room.take(missing);
-        if taken {
-            self.bytes += missing;
-        }
-        taken
+        missing == 0 || self.more(missing)
     }
 }
 
-impl Drop for Held {
+impl Drop for Drawn {
     fn drop(&mut self) {
         self.room.give_back(self.bytes);
     }
@@ -74,7 +82,7 @@ pub struct Reply {
     /// The message.
     pub message: Inbound,
     /// Only a large one has something.
-    pub held: Option<Held>,
+    pub held: Option<Drawn>,
 }
 
 /// There is no room for a reply.
@@ -82,12 +90,13 @@ pub struct Reply {
 pub(super) struct NoRoom;
 
 /// What has to be held for a reply.
-pub(super) fn pay_for(room: &Arc<dyn Room>, message: &Inbound) -> Result<Option<Held>, NoRoom> {
+pub(super) fn pay_for(room: &Arc<dyn Room>, message: &Inbound) -> Result<Option<Drawn>, NoRoom> {
     let bytes = message.payload.len();
     if bytes < LARGE_BYTES {
         return Ok(None);
     }
-    Held::of(room, bytes as u64).map(Some).ok_or(NoRoom)
+    let drawn = Drawn::of(Arc::clone(room), bytes as u64);
+    drawn.map(Some).ok_or(NoRoom)
 }
 
 #[cfg(test)]
@@ -128,8 +137,8 @@ pub(super) mod tests {
     fn what_is_held_grows_as_far_as_there_is_room_and_is_given_back() {
         let left = Left::new(100);
         let room: Arc<dyn Room> = left.clone();
-        let mut held = Held::of(&room, 60).unwrap();
-        assert!(Held::of(&room, 41).is_none());
+        let mut held = Drawn::of(Arc::clone(&room), 60).unwrap();
+        assert!(Drawn::of(Arc::clone(&room), 41).is_none());
         assert!(held.grow_to(90));
         assert!(held.grow_to(10), "it holds that already");
         assert!(!held.grow_to(101));

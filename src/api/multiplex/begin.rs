@@ -15,7 +15,7 @@ use crate::api::websocket::Gone;
 use crate::config::Confirm;
 use crate::layers::body::no_room;
 use crate::layers::memory::Drawn;
-use crate::nats::{Held, Reply, Room};
+use crate::nats::Reply;
 use crate::problem::{Code, Outcome, Problem, Source};
 use crate::subject::Name;
 use crate::telemetry::traces;
@@ -115,8 +115,7 @@ impl Connection {
         requesting.limits.take(self.caller.request_rate)?;
         self.begin(id, Taken::Operation);
         let id = Arc::clone(id);
-        let caller = self.caller.clone();
-        let bodies: Arc<dyn Room> = self.verb.bodies.clone();
+        let (caller, bodies) = (self.caller.clone(), Arc::clone(&self.verb.bodies));
         let origin = caller.origin(&content);
         self.in_flight.push(Box::pin(async move {
             let reply = requesting
@@ -125,7 +124,7 @@ impl Connection {
             drop(drawn);
             let paid = reply.and_then(|Reply { message, held }| {
                 // Before it is written down, which takes as much again.
-                let held = held.or_else(|| Held::of(&bodies, message.payload.len() as u64));
+                let held = held.or_else(|| bodies.draw(message.payload.len() as u64));
                 let mut held = held.ok_or_else(no_room_for_reply)?;
                 let frame = answer::reply(&id, &message);
                 match held.grow_to(frame.len() as u64) {

@@ -19,8 +19,8 @@ use crate::api::notice::{EndReason, Notice};
 use crate::api::stream_body::{Clock, Feed as _, Item, Tick};
 use crate::api::subscribe::Live;
 use crate::api::websocket::{Gone, Received, Socket};
+use crate::layers::memory::Drawn;
 use crate::lifecycle::Drain;
-use crate::nats::Held;
 use crate::problem::{Code, Outcome, Problem};
 
 /// How long the answer to a client's close waits for what is in flight.
@@ -67,7 +67,7 @@ pub(super) struct Answered {
     /// What is to be sent for it.
     pub(super) frame: Option<Bytes>,
     /// What a reply takes until it is written.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Drawn>,
 }
 
 enum Step {
@@ -92,7 +92,7 @@ pub(super) struct Connection {
     /// What ended while a frame waited to be written.
     known: VecDeque<Done>,
     /// Paid for the frame that was written last, which may still lie in the socket's buffer.
-    unwritten: Option<Held>,
+    unwritten: Option<Drawn>,
 }
 
 impl Connection {

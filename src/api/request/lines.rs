@@ -19,14 +19,14 @@ use super::collect::{Collect, End};
 use super::many::{REPLIES_MAX, write};
 use crate::layers::memory::{Budget, Drawn};
 use crate::lifecycle::Drain;
-use crate::nats::{Failure, Held, Reply, Room};
+use crate::nats::{Failure, Reply};
 use crate::telemetry::metrics::Gauge;
 
 /// How much of the replies to one request may wait for its client.
 const WAITING_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What was drawn for a line, of what the request may hold and of what the process may.
-type Paid = (Option<Drawn>, Held);
+type Paid = (Option<Drawn>, Drawn);
 
 /// A line, with what was drawn for it.
 struct Line {
@@ -69,7 +69,7 @@ pub(super) fn body(
 struct Pump {
     collect: Collect,
     lines: mpsc::Sender<Line>,
-    bodies: Arc<dyn Room>,
+    bodies: Arc<Budget>,
     own: Arc<Budget>,
 }
 
@@ -106,7 +106,7 @@ impl Pump {
         }
         let Reply { message, held } = reply;
         // Before it is written down, which takes as much again.
-        let shared = held.or_else(|| Held::of(&self.bodies, message.payload.len() as u64));
+        let shared = held.or_else(|| self.bodies.draw(message.payload.len() as u64));
         let mut shared = shared.ok_or(End::Overloaded)?;
         let mut line = Vec::new();
         write(&message, &mut line);

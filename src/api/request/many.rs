@@ -12,7 +12,7 @@ use crate::api::answer::{self, NDJSON};
 use crate::api::query::{Query, invalid};
 use crate::layers::memory::Budget;
 use crate::lifecycle::Drain;
-use crate::nats::{Call, Failure, Held, Inbound, Nats, Outbound, Reply, Room};
+use crate::nats::{Call, Failure, Inbound, Nats, Outbound, Reply};
 use crate::problem::{Doing, Problem};
 use crate::translate::envelope::{Encoding, Envelope};
 
@@ -105,9 +105,8 @@ async fn array(
     mut collect: Collect,
     bodies: &Arc<Budget>,
 ) -> Result<Response, Problem> {
-    let bodies: Arc<dyn Room> = bodies.clone();
     // Small ones together, large ones as they came.
-    let mut drawn = Held::of(&bodies, 0).ok_or_else(no_room_for_reply)?;
+    let mut drawn = bodies.draw(0).ok_or_else(no_room_for_reply)?;
     let mut large = Vec::new();
     let mut small_bytes = 0;
     let mut json = vec![b'['];
