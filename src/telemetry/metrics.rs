@@ -3,32 +3,38 @@
 //! Labels are closed sets: the route's name, the method, the class of the status, the code of a
 //! problem. Never a subject, a path, an address or anything else a client chooses. Handles are
 //! resolved when a route is built, so the hot path touches atomics and no map.
+//!
+//! Here is the registry; what is counted of one thing, and under which names, stands in a file of its own.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 mod durations;
+mod guard;
 mod histogram;
 mod jetstream;
+mod labels;
 mod links;
+mod listeners;
 mod process;
 mod route;
+mod spans;
+mod streams;
 mod stripes;
 mod text;
 
-use durations::Durations;
-use histogram::Histogram;
-
+pub use guard::GaugeGuard;
 pub use jetstream::JetStreamMetrics;
+pub use labels::Labels;
 pub use links::{LinkSample, NatsSample};
+pub use listeners::Rejections;
 pub use route::RouteMetrics;
+pub use spans::TraceCounters;
+pub use streams::{StreamEnds, StreamLag};
 
 /// A value that goes up.
 pub type Counter = prometheus_client::metrics::counter::Counter;
@@ -41,39 +47,16 @@ pub type Level = prometheus_client::metrics::gauge::Gauge<i64, stripes::Level>;
 
 const PREFIX: &str = "natsway";
 
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// Fixed label names with values that are known when a handle is resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Labels<const N: usize>(pub [(&'static str, Arc<str>); N]);
-
-impl<const N: usize> EncodeLabelSet for Labels<N> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        for (name, value) in &self.0 {
-            EncodeLabelSet::encode(&[(*name, value.as_ref())], encoder)?;
-        }
-        Ok(())
-    }
-}
-
 /// The registry and all families.
 pub struct Metrics {
     registry: Registry,
-    durations: Durations<3>,
-    in_flight: Family<Labels<1>, Level>,
-    waiting: Family<Labels<1>, Gauge>,
-    streams: Family<Labels<1>, Gauge>,
-    breaker: Family<Labels<1>, Gauge>,
-    problems: Family<Labels<3>, Counter>,
-    connections: Family<Labels<1>, Gauge>,
-    rejections: Family<Labels<2>, Counter>,
-    reloads: Family<Labels<1>, Counter>,
-    stream_ends: StreamEnds,
-    stream_lags: Durations<1>,
-    spans: Family<Labels<1>, Counter>,
-    spans_waiting: Gauge,
-    bodies: Gauge,
     jetstream: jetstream::Families,
+    routes: route::Families,
+    listeners: listeners::Families,
+    bodies: Gauge,
+    streams: streams::Families,
+    spans: spans::Families,
+    reloads: Family<Labels<1>, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -94,31 +77,13 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
-            durations: Durations::new(
-                "natsway_http_request_duration_seconds",
-                "Time from a request's head to the head of its answer",
-                ["route", "method", "status"],
-                durations::REQUEST,
-            ),
-            in_flight: Family::default(),
-            waiting: Family::default(),
-            streams: Family::default(),
-            breaker: Family::default(),
-            problems: Family::default(),
-            connections: Family::default(),
-            rejections: Family::default(),
-            reloads: Family::default(),
-            stream_ends: StreamEnds::default(),
-            stream_lags: Durations::new(
-                "natsway_stream_lag_seconds",
-                "Age of the oldest message in each write to a stream's client",
-                ["route"],
-                durations::LAG,
-            ),
-            spans: Family::default(),
-            spans_waiting: Gauge::default(),
-            bodies: Gauge::default(),
             jetstream: jetstream::Families::default(),
+            routes: route::Families::default(),
+            listeners: listeners::Families::default(),
+            bodies: Gauge::default(),
+            streams: streams::Families::default(),
+            spans: spans::Families::default(),
+            reloads: Family::default(),
         };
         metrics.register();
         metrics
@@ -131,64 +96,21 @@ impl Metrics {
                 .reloads
                 .get_or_create_owned(&Labels([("result", result.into())]));
         }
-        let _at_zero = self.traces();
         self.registry
             .register_collector(Box::new(process::Process::new()));
         let registry = self.registry.sub_registry_with_prefix(PREFIX);
         registry.register_collector(Box::new(process::Runtime));
         self.jetstream.register(registry);
-        registry.register(
-            "http_requests_in_flight",
-            "Requests whose answer has not begun",
-            self.in_flight.clone(),
-        );
-        registry.register(
-            "http_requests_waiting",
-            "Requests that wait for a place under the route's concurrency limit",
-            self.waiting.clone(),
-        );
-        registry.register("http_streams", "Open streams", self.streams.clone());
-        registry.register(
-            "http_breaker_open",
-            "1 while the route's circuit breaker is open",
-            self.breaker.clone(),
-        );
-        registry.register(
-            "http_problems",
-            "Problems answered, by code and by who failed",
-            self.problems.clone(),
-        );
-        registry.register(
-            "http_connections",
-            "Open connections",
-            self.connections.clone(),
-        );
-        registry.register(
-            "http_rejections",
-            "Turned away before there was a request, by reason",
-            self.rejections.clone(),
-        );
+        self.routes.register(registry);
+        self.listeners.register(registry);
         registry.register_with_unit(
             "http_bodies_held",
             "Request bodies held under memory.bodies",
             Unit::Bytes,
             self.bodies.clone(),
         );
-        registry.register(
-            "stream_ends",
-            "Streams that have ended, by reason",
-            self.stream_ends.0.clone(),
-        );
-        registry.register(
-            "traces_spans",
-            "Spans of traced requests, by what became of them",
-            self.spans.clone(),
-        );
-        registry.register(
-            "traces_spans_waiting",
-            "Spans that wait for the collector, 2048 at most",
-            self.spans_waiting.clone(),
-        );
+        self.streams.register(registry);
+        self.spans.register(registry);
         registry.register(
             "config_reloads",
             "Reloads of the configuration, by result",
@@ -205,28 +127,6 @@ impl Metrics {
         registry.register_collector(Box::new(collector));
     }
 
-    /// Open connections of a listener: `data` or `admin`.
-    #[must_use]
-    pub fn connections(&self, listener: &str) -> Gauge {
-        self.connections
-            .get_or_create_owned(&Labels([("listener", listener.into())]))
-    }
-
-    /// Those whom a listener turns away before there is a request.
-    #[must_use]
-    pub fn rejections(&self, listener: &str) -> Rejections {
-        let of = |reason: &str| {
-            let labels = [("listener", listener.into()), ("reason", reason.into())];
-            self.rejections.get_or_create_owned(&Labels(labels))
-        };
-        Rejections {
-            malformed: of("malformed"),
-            too_large: of("too-large"),
-            header_timeout: of("header-timeout"),
-            connections_max: of("connections-max"),
-        }
-    }
-
     /// Bytes drawn from `memory.bodies`.
     #[must_use]
     pub fn bodies(&self) -> Gauge {
@@ -237,34 +137,6 @@ impl Metrics {
     #[must_use]
     pub fn jetstream(&self) -> JetStreamMetrics {
         self.jetstream.handles()
-    }
-
-    /// Why streams end.
-    #[must_use]
-    pub fn stream_ends(&self) -> StreamEnds {
-        self.stream_ends.clone()
-    }
-
-    /// How late the messages of a route's streams are.
-    #[must_use]
-    pub fn stream_lag(&self, route: &str) -> StreamLag {
-        StreamLag(self.stream_lags.of([route.into()]))
-    }
-
-    /// What becomes of spans.
-    #[must_use]
-    pub fn traces(&self) -> TraceCounters {
-        let of = |result: &str| {
-            self.spans
-                .get_or_create_owned(&Labels([("result", result.into())]))
-        };
-        TraceCounters {
-            exported: of("exported"),
-            failed: of("failed"),
-            dropped: of("dropped"),
-            skipped: of("skipped"),
-            waiting: self.spans_waiting.clone(),
-        }
     }
 
     /// Counts a reload.
@@ -279,8 +151,8 @@ impl Metrics {
     pub fn openmetrics(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
         let written = encode_registry(&mut text, &self.registry)
-            .and_then(|()| self.durations.write(&mut text))
-            .and_then(|()| self.stream_lags.write(&mut text))
+            .and_then(|()| self.routes.write(&mut text))
+            .and_then(|()| self.streams.write(&mut text))
             .and_then(|()| encode_eof(&mut text));
         written.expect("writing to a String cannot fail");
         text
@@ -293,79 +165,10 @@ impl Metrics {
     }
 }
 
-/// What becomes of spans.
-#[derive(Clone, Debug)]
-pub struct TraceCounters {
-    /// The collector took them.
-    pub exported: Counter,
-    /// The collector did not.
-    pub failed: Counter,
-    /// There was no room for them.
-    pub dropped: Counter,
-    /// A message had as many already.
-    pub skipped: Counter,
-    /// They wait to be sent.
-    pub waiting: Gauge,
-}
-
-/// Streams that have ended, by reason.
-#[derive(Clone, Debug, Default)]
-pub struct StreamEnds(Family<Labels<1>, Counter>);
-
-impl StreamEnds {
-    /// Counts one. `reason` is a word of ours, never a client's.
-    pub fn count(&self, reason: &'static str) {
-        self.0
-            .get_or_create_owned(&Labels([("reason", reason.into())]))
-            .inc();
-    }
-}
-
-/// Clients that never got as far as a route, and so are in no other count.
-#[derive(Clone, Debug)]
-pub struct Rejections {
-    /// What came is no HTTP; answered 400.
-    pub malformed: Counter,
-    /// A head or its target is too large; answered 431 or 414.
-    pub too_large: Counter,
-    /// A head was not there in time; the connection was closed.
-    pub header_timeout: Counter,
-    /// No connection was free, and one or more had to wait in the kernel's backlog.
-    pub connections_max: Counter,
-}
-
-/// How old the oldest message of a write is.
-#[derive(Clone, Debug)]
-pub struct StreamLag(Histogram);
-
-impl StreamLag {
-    /// One write.
-    pub fn observe(&self, age: Duration) {
-        self.0.observe(age, None);
-    }
-}
-
-/// One more while it lives.
-#[derive(Debug)]
-pub struct GaugeGuard(Gauge);
-
-impl GaugeGuard {
-    /// Counts one.
-    #[must_use]
-    pub fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for GaugeGuard {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use opentelemetry::trace::TraceId;
 
     use super::*;
@@ -409,14 +212,5 @@ mod tests {
         let metrics = Metrics::new();
         let _route = metrics.route("publish", "POST");
         assert!(!metrics.text().contains("overloaded"));
-    }
-
-    #[test]
-    fn a_guard_counts_while_it_lives() {
-        let gauge = Gauge::default();
-        let guard = GaugeGuard::new(&gauge);
-        assert_eq!(gauge.get(), 1);
-        drop(guard);
-        assert_eq!(gauge.get(), 0);
     }
 }

@@ -7,8 +7,71 @@ use std::time::Duration;
 
 use opentelemetry::trace::TraceId;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 
-use super::{CLASSES, Counter, Durations, Gauge, Histogram, Labels, Level, Metrics};
+use super::durations::{self, Durations};
+use super::histogram::Histogram;
+use super::{Counter, Gauge, Labels, Level, Metrics};
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The families. The registry knows no histograms of ours, so the durations are written behind it.
+pub(super) struct Families {
+    durations: Durations<3>,
+    in_flight: Family<Labels<1>, Level>,
+    waiting: Family<Labels<1>, Gauge>,
+    streams: Family<Labels<1>, Gauge>,
+    breaker: Family<Labels<1>, Gauge>,
+    problems: Family<Labels<3>, Counter>,
+}
+
+impl Default for Families {
+    fn default() -> Self {
+        Self {
+            durations: Durations::new(
+                "natsway_http_request_duration_seconds",
+                "Time from a request's head to the head of its answer",
+                ["route", "method", "status"],
+                durations::REQUEST,
+            ),
+            in_flight: Family::default(),
+            waiting: Family::default(),
+            streams: Family::default(),
+            breaker: Family::default(),
+            problems: Family::default(),
+        }
+    }
+}
+
+impl Families {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "http_requests_in_flight",
+            "Requests whose answer has not begun",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "http_requests_waiting",
+            "Requests that wait for a place under the route's concurrency limit",
+            self.waiting.clone(),
+        );
+        registry.register("http_streams", "Open streams", self.streams.clone());
+        registry.register(
+            "http_breaker_open",
+            "1 while the route's circuit breaker is open",
+            self.breaker.clone(),
+        );
+        registry.register(
+            "http_problems",
+            "Problems answered, by code and by who failed",
+            self.problems.clone(),
+        );
+    }
+
+    pub(super) fn write(&self, to: &mut String) -> fmt::Result {
+        self.durations.write(to)
+    }
+}
 
 impl Metrics {
     /// The handles of one route.
@@ -16,19 +79,20 @@ impl Metrics {
     pub fn route(&self, name: &str, method: &str) -> RouteMetrics {
         let route: Arc<str> = name.into();
         let own = Labels([("route", Arc::clone(&route))]);
+        let families = &self.routes;
         RouteMetrics {
             durations: DurationHandles {
-                family: self.durations.clone(),
+                family: families.durations.clone(),
                 route: Arc::clone(&route),
                 method: method.into(),
                 classes: [const { OnceLock::new() }; 5],
             },
-            in_flight: self.in_flight.get_or_create_owned(&own),
-            waiting: self.waiting.get_or_create_owned(&own),
-            streams: self.streams.get_or_create_owned(&own),
-            breaker: self.breaker.get_or_create_owned(&own),
+            in_flight: families.in_flight.get_or_create_owned(&own),
+            waiting: families.waiting.get_or_create_owned(&own),
+            streams: families.streams.get_or_create_owned(&own),
+            breaker: families.breaker.get_or_create_owned(&own),
             problems: ProblemCounters {
-                family: self.problems.clone(),
+                family: families.problems.clone(),
                 route,
                 counters: std::iter::repeat_with(OnceLock::new).take(SLOTS).collect(),
             },
