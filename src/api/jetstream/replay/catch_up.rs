@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 
 use super::Replays;
 use super::consumer::{Begin, Consumer, Refused};
-use super::feed::slot;
 use super::lease::{Found, Lease};
 use super::look::Look;
 use super::places::Shelf;
@@ -75,7 +74,7 @@ impl CatchUp {
             let mut lease = self.shelf.lock().take();
             match lease.as_mut().and_then(|lease| lease.try_next(&self.of)) {
                 Some(Found::Message(delivery)) => {
-                    let (slot, fetch) = (slot(*delivery), self.fetch(position, known));
+                    let (slot, fetch) = (Slot::message(*delivery), self.fetch(position, known));
                     if let Some(lease) = lease.take_if(|lease| fetch.suspects(lease, &slot)) {
                         self.fetching = Some(Box::pin(fetch.explain(lease, slot)));
                         continue;
@@ -157,7 +156,7 @@ impl Fetch {
             }
             match held.next(&self.of).await {
                 Found::Message(delivery) => {
-                    let slot = slot(*delivery);
+                    let slot = Slot::message(*delivery);
                     if self.suspects(&held, &slot) {
                         return self.explain(held, slot).await;
                     }

@@ -34,6 +34,13 @@ pub(super) enum Slot {
 }
 
 impl Slot {
+    /// A message with its sequence.
+    pub(super) fn message(delivery: Delivery) -> Self {
+        let stored = delivery.stored.as_ref();
+        let seq = stored.map_or(0, |stored| stored.position.seq);
+        Self::Message(seq, Arc::new(delivery))
+    }
+
     /// The position behind it.
     pub(super) const fn seq(&self) -> u64 {
         match self {
