@@ -1,5 +1,6 @@
-//! The way of a batch over one link.
+//! The ways of a batch: one over each link that its subjects lead to.
 
+use std::ops::{Index, IndexMut, Range};
 use std::sync::Arc;
 
 use crate::nats::{Connection, Link, Outbound};
@@ -45,4 +46,62 @@ pub(super) struct Lane {
     pub(super) link: Arc<Link>,
     pub(super) connection: Arc<Connection>,
     pub(super) run: Run,
+}
+
+/// All of them, each known by its number.
+#[derive(Debug, Default)]
+pub(super) struct Lanes(Vec<Lane>);
+
+impl Lanes {
+    /// Opens one; it keeps its number.
+    pub(super) fn open(&mut self, link: &Arc<Link>, connection: Arc<Connection>) -> usize {
+        self.0.push(Lane {
+            link: Arc::clone(link),
+            connection,
+            run: Run::default(),
+        });
+        self.0.len() - 1
+    }
+
+    pub(super) const fn all(&self) -> Range<usize> {
+        0..self.0.len()
+    }
+
+    /// The one over a link.
+    pub(super) fn known(&self, link: &Arc<Link>) -> Option<usize> {
+        self.0.iter().position(|lane| Arc::ptr_eq(&lane.link, link))
+    }
+
+    /// The one over a link, if a message can join its run at once.
+    pub(super) fn with_room(&self, link: &Arc<Link>, message: &Outbound) -> Option<usize> {
+        let lane = self.known(link)?;
+        let Lane {
+            connection, run, ..
+        } = &self.0[lane];
+        let joins = run.fits(weight(message))
+            && !connection.is_uncertain()
+            && connection.check(message).is_ok();
+        joins.then_some(lane)
+    }
+
+    /// The lines that were gathered and not sent; they are not any more.
+    pub(super) fn unsent(&mut self) -> Vec<u64> {
+        let lanes = self.0.iter_mut();
+        let runs = lanes.map(|lane| std::mem::take(&mut lane.run));
+        runs.flat_map(|run| run.lines).collect()
+    }
+}
+
+impl Index<usize> for Lanes {
+    type Output = Lane;
+
+    fn index(&self, lane: usize) -> &Lane {
+        &self.0[lane]
+    }
+}
+
+impl IndexMut<usize> for Lanes {
+    fn index_mut(&mut self, lane: usize) -> &mut Lane {
+        &mut self.0[lane]
+    }
 }
