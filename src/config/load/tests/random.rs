@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::Map;
 
+use super::full::FULL;
 use super::*;
 
 /// The tree of [`FULL`] with one place changed, found by walking down at random.

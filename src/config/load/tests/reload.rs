@@ -1,6 +1,7 @@
 //! Every key counts after a reload, or says that it does not.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::*;
 use crate::config::schema::{alternatives, json_schema, takes};
@@ -194,4 +195,16 @@ fn every_key_counts_after_a_reload_or_says_that_it_needs_a_restart() {
     for section in RELOADED {
         assert!(met.contains(&section), "{section} is no key");
     }
+}
+
+#[test]
+fn a_reload_tells_what_needs_a_restart() {
+    let running = Config::default();
+    let new = load("nats: { name: other }\nshutdown: { grace: 5s }").unwrap();
+    assert_eq!(running.needs_restart(&new), ["nats"]);
+    let kept = new.keeping_restart_sections_of(&running);
+    assert_eq!(
+        (&*kept.nats.name, kept.shutdown.grace),
+        ("natsway", Duration::from_secs(5))
+    );
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{AuthMethod, SecretSource};
 
 #[test]
 fn contradictory_authentication_is_refused() {
