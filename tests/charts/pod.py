@@ -4,29 +4,16 @@ Usage: pod.py FILE, below `unshare --net --mount`. FILE is JSON: env, args, file
 Prints one JSON line: what each probe and each request answered, and how natsway ended.
 """
 
-import fcntl
 import json
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-SOON_S = 30
-# Never through a proxy that the developer's environment names.
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def loopback_up():
-    request = struct.pack("16sH14s", b"lo", 1, b"")  # IFF_UP
-    with socket.socket() as s:
-        fcntl.ioctl(s, 0x8914, request)  # SIOCSIFFLAGS
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from netns import SOON_S, http, loopback_up, until
 
 
 def own_files(files, folders, hosts):
@@ -40,27 +27,10 @@ def own_files(files, folders, hosts):
         Path(path).write_text(text)
 
 
-def http(url, body=None):
-    try:
-        with DIRECT.open(urllib.request.Request(url, data=body and body.encode()), timeout=10) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return None
-
-
 def probe(one, env):
     if "url" in one:
         return http(one["url"])
     return subprocess.run(one["command"], env=env, timeout=30).returncode
-
-
-def until(value, ask):
-    deadline = time.monotonic() + SOON_S
-    while (answer := ask()) != value and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return answer
 
 
 def main(pod):

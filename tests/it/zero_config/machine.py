@@ -7,7 +7,6 @@ Prints one JSON line: what natsway answered, what it said, and how it ended.
 
 import ctypes
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -17,19 +16,10 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
+from pathlib import Path
 
-SOON_S = 30
-# Never through a proxy that the developer's environment names.
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def loopback_up():
-    request = struct.pack("16sH14s", b"lo", 1, b"")  # IFF_UP
-    with socket.socket() as s:
-        fcntl.ioctl(s, 0x8914, request)  # SIOCSIFFLAGS
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from netns import SOON_S, http, loopback_up, until
 
 
 def both_names_of_localhost(folder):
@@ -86,22 +76,6 @@ def listens(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
-def http(url, body=None, timeout_s=10):
-    try:
-        with DIRECT.open(urllib.request.Request(url, data=body), timeout=timeout_s) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return None
-
-
-def until(check):
-    deadline = time.monotonic() + SOON_S
-    while not check() and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
 def main(machine):
     loopback_up()
     {"there": lambda: None, "disabled": disable_ipv6, "absent": no_ipv6_in_the_kernel}[machine["ipv6"]]()
@@ -111,18 +85,18 @@ def main(machine):
         common = {"cwd": folder, "preexec_fn": end_with_me}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         nats = subprocess.Popen([os.environ["NATS_SERVER_BIN"]], **quiet, **common)
-        until(lambda: listens(4222))
+        until(True, lambda: listens(4222))
         natsway = subprocess.Popen([os.environ["NATSWAY_BIN"]], env=machine["env"], stdout=said, stderr=said, **common)
         answers = {}
         try:
             ready = "http://127.0.0.1:4281/readyz"
-            until(lambda: natsway.poll() is not None or http(ready, timeout_s=0.2) == 200)
+            until(True, lambda: natsway.poll() is not None or http(ready, timeout_s=0.2) == 200)
             if natsway.poll() is None:
                 answers = {
                     "ready": http(ready),
-                    "IPv4": http("http://127.0.0.1:4280/v1/publish/a", b"x"),
-                    "localhost": http("http://localhost:4280/v1/publish/a", b"x"),
-                    "IPv6": http("http://[::1]:4280/v1/publish/a", b"x"),
+                    "IPv4": http("http://127.0.0.1:4280/v1/publish/a", "x"),
+                    "localhost": http("http://localhost:4280/v1/publish/a", "x"),
+                    "IPv6": http("http://[::1]:4280/v1/publish/a", "x"),
                 }
         finally:
             if natsway.poll() is None:
