@@ -24,20 +24,48 @@ const LENGTH: usize = 1_000_000;
 /// How many of a crowd there is room for.
 const HELD: usize = LIMIT as usize / LENGTH;
 
-/// Waits until all of a crowd but those that there is room for are refused.
-async fn rest_is_refused(bridge: &Bridge, route: &str, clients: usize) {
-    let refusals = [("route", route), ("code", "overloaded")];
-    bridge
-        .metric_becomes("natsway_http_problems_total", &refusals, |n| {
-            n as usize == clients - HELD
-        })
-        .await;
+/// Clients that want all the memory there is for bodies, of which there is room for a few.
+struct Crowd {
+    clients: usize,
+    route: &'static str,
+    nats: Nats,
+    bridge: Bridge,
+    peak: Peak,
 }
 
-async fn all_is_given_back(bridge: &Bridge) {
-    bridge
-        .metric_becomes("natsway_http_bodies_held_bytes", &[], |n| n < 0.5)
-        .await;
+impl Crowd {
+    /// Before it comes.
+    async fn of(route: &'static str, yaml: &str) -> Self {
+        let nats = Nats::start().await;
+        let yaml = format!("memory: {{ bodies: 16MiB }}\n{yaml}");
+        let bridge = Bridge::start(&nats, &yaml).await;
+        Self {
+            clients: soak(60, 500),
+            route,
+            peak: Peak::of(&bridge),
+            nats,
+            bridge,
+        }
+    }
+
+    /// Waits until all but those that there is room for are refused.
+    async fn rest_is_refused(&self) {
+        let refusals = [("route", self.route), ("code", "overloaded")];
+        self.bridge
+            .metric_becomes("natsway_http_problems_total", &refusals, |n| {
+                n as usize == self.clients - HELD
+            })
+            .await;
+    }
+
+    /// After so many of it were served.
+    async fn were_served(self, served: usize, bound: u64) {
+        assert_eq!(served, HELD, "who had room is served");
+        self.peak.assert_within(self.route, bound);
+        self.bridge
+            .metric_becomes("natsway_http_bodies_held_bytes", &[], |n| n < 0.5)
+            .await;
+    }
 }
 
 /// The most memory that natsway has held since a moment.
@@ -105,18 +133,15 @@ fn status(answer: &[u8]) -> &str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_do_not_end_stay_within_their_limit() {
-    let clients = soak(60, 500);
-    let nats = Nats::start().await;
-    let yaml = "memory: { bodies: 16MiB }\nhttp: { body_timeout: 60s }";
-    let bridge = Bridge::start(&nats, yaml).await;
-    let peak = Peak::of(&bridge);
+    let crowd = Crowd::of("publish", "http: { body_timeout: 60s }").await;
+    let bridge = &crowd.bridge;
     let head = format!(
         "POST /v1/publish/large?timeout=30s HTTP/1.1\r\nHost: localhost\r\n\
          Connection: close\r\nContent-Length: {LENGTH}\r\n\r\n"
     );
     let (finish, _) = tokio::sync::watch::channel(false);
     let mut answers = JoinSet::new();
-    for _ in 0..clients {
+    for _ in 0..crowd.clients {
         let (head, mut finish) = (head.clone(), finish.subscribe());
         let mut socket = TcpStream::connect(bridge.address()).await.unwrap();
         answers.spawn(async move {
@@ -136,33 +161,28 @@ async fn bodies_that_do_not_end_stay_within_their_limit() {
             status(&answer).to_owned()
         });
     }
-    rest_is_refused(&bridge, "publish", clients).await;
+    crowd.rest_is_refused().await;
     let drawn = bridge.metric("natsway_http_bodies_held_bytes", &[]).await;
     assert!(drawn <= LIMIT as f64, "{drawn}");
     finish.send_replace(true);
     let all = answers.join_all().await;
     let published = all.iter().filter(|status| *status == "204").count();
-    assert_eq!(published, HELD, "who had room is served");
-    peak.assert_within("bodies", LIMIT + CONSTANT);
-    all_is_given_back(&bridge).await;
+    crowd.were_served(published, LIMIT + CONSTANT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_nobody_reads_stay_within_their_limit() {
-    let clients = soak(60, 500);
-    let nats = Nats::start().await;
-    respond(&nats, "much", vec![b'x'; LENGTH]).await;
-    let bridge = Bridge::start(&nats, "memory: { bodies: 16MiB }").await;
-    let peak = Peak::of(&bridge);
+    let crowd = Crowd::of("request", "").await;
+    respond(&crowd.nats, "much", vec![b'x'; LENGTH]).await;
     let mut sockets = Vec::new();
-    for _ in 0..clients {
-        let mut socket = narrow(&bridge).await;
+    for _ in 0..crowd.clients {
+        let mut socket = narrow(&crowd.bridge).await;
         let head = "POST /v1/request/much?timeout=30s HTTP/1.1\r\nHost: localhost\r\n\
                     Connection: close\r\nContent-Length: 0\r\n\r\n";
         socket.write_all(head.as_bytes()).await.unwrap();
         sockets.push(socket);
     }
-    rest_is_refused(&bridge, "request", clients).await;
+    crowd.rest_is_refused().await;
     let mut answers = JoinSet::new();
     for socket in sockets {
         answers.spawn(rest(socket));
@@ -176,9 +196,7 @@ async fn replies_that_nobody_reads_stay_within_their_limit() {
             assert_eq!(status(&answer), "503");
         }
     }
-    assert_eq!(served, HELD, "who had room is served");
-    peak.assert_within("replies", LIMIT + CONSTANT + COPIED);
-    all_is_given_back(&bridge).await;
+    crowd.were_served(served, LIMIT + CONSTANT + COPIED).await;
 }
 
 /// What a stream of numbered messages has shown: how many came, and how many were told to be lost.
