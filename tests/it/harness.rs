@@ -34,7 +34,7 @@ pub(crate) use client::{Answer, Client};
 pub(crate) use eventually::{SOON, eventually, eventually_some};
 pub(crate) use nats::{Nats, round_trip};
 pub(crate) use python::Python;
-pub(crate) use responder::{answer_all, respond};
+pub(crate) use responder::{Responder, answer_all, respond};
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 mod ends;
 mod limits;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::client::assert_well_formed;
 use crate::harness::ws::Ws;
-use crate::harness::{Bridge, Calm, Nats, SOON, eventually, round_trip, within};
+use crate::harness::{Bridge, Calm, Nats, Responder, SOON, eventually, round_trip};
 
 async fn open(bridge: &Bridge) -> Ws {
     bridge.ws("/v1/ws").await
@@ -372,33 +372,28 @@ async fn frames_and_subscriptions_have_limits() {
 async fn with_too_much_in_flight_it_reads_no_more() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
-    let silent = nats.client().await;
-    let mut requests = silent.subscribe("slow").await.expect("subscribed");
-    round_trip(&silent).await;
+    let mut slow = Responder::start(&nats, "slow").await;
     let mut ws = open(&bridge).await;
     for id in 0..300 {
         ws.send(&json!({"op": "request", "id": id, "subject": "slow", "timeout": "60s"}))
             .await;
     }
-    let mut arrived = Vec::new();
+    let mut arrived = VecDeque::new();
     while arrived.len() < 256 {
-        let request = within(SOON, "the 256 requests", requests.next()).await;
-        arrived.push(request.expect("a request"));
+        arrived.push_back(slow.next().await);
     }
     // The 257th is not read before one is answered.
-    let next = tokio::time::timeout(std::time::Duration::from_millis(300), requests.next());
+    let next = tokio::time::timeout(std::time::Duration::from_millis(300), slow.next());
     assert!(
         next.await.is_err(),
         "256 are in flight, and one more arrived"
     );
     for number in 0..300 {
         if number >= 256 {
-            let request = within(SOON, "one more request", requests.next()).await;
-            arrived.push(request.expect("a request"));
+            arrived.push_back(slow.next().await);
         }
-        let reply = arrived[number].reply.clone().expect("a reply subject");
-        silent.publish(reply, "1".into()).await.expect("sent");
-        round_trip(&silent).await;
+        let request = arrived.pop_front().expect("one that is held");
+        slow.answer(request, "1").await;
     }
     let mut ids = Vec::new();
     for _ in 0..300 {
@@ -425,21 +420,18 @@ async fn gaps_and_ends_come_under_the_ids() {
         assert_eq!(*frame, expected);
     }
     // A request in flight is answered before the end.
-    let slow = nats.client().await;
-    let mut requests = slow.subscribe("slow").await.expect("subscribed");
-    round_trip(&slow).await;
+    let mut slow = Responder::start(&nats, "slow").await;
     bridge.is_connected().await;
     ws.send(&json!({"op": "request", "id": "r", "subject": "slow", "timeout": "20s"}))
         .await;
-    let request = requests.next().await.expect("a request");
+    let request = slow.next().await;
     bridge.sigterm();
     let mut ends: Vec<Value> = vec![ws.next().await, ws.next().await];
     ends.sort_by_key(|frame| frame["id"].to_string());
     for (frame, id) in ends.iter().zip(["a", "b"]) {
         assert_eq!(*frame, json!({"op": "end", "id": id, "reason": "draining"}));
     }
-    let reply = request.reply.expect("a reply subject");
-    slow.publish(reply, "done".into()).await.expect("sent");
+    slow.answer(request, "done").await;
     let frame = ws.next().await;
     assert_eq!(
         (&frame["op"], &frame["data"]),

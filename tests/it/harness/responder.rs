@@ -1,10 +1,10 @@
-//! Responders that always say the same.
+//! Responders: those that always say the same, and one that answers when the test says so.
 
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::{Nats, round_trip};
+use super::{Nats, SOON, round_trip, within};
 
 /// Answers each request to `subject` from now on.
 pub(crate) async fn respond(nats: &Nats, subject: &'static str, answer: impl Into<Bytes>) {
@@ -23,4 +23,34 @@ pub(crate) fn answer_all(client: Client, mut requests: Subscriber, answer: impl 
             client.publish(reply, answer.clone()).await.expect("sent");
         }
     });
+}
+
+/// Holds each request until the test answers it.
+pub(crate) struct Responder {
+    client: Client,
+    requests: Subscriber,
+}
+
+impl Responder {
+    /// Listens to `subject` from now on.
+    pub(crate) async fn start(nats: &Nats, subject: &'static str) -> Self {
+        let client = nats.client().await;
+        let requests = client.subscribe(subject).await.expect("subscribed");
+        round_trip(&client).await;
+        Self { client, requests }
+    }
+
+    /// The next request.
+    pub(crate) async fn next(&mut self) -> Message {
+        let next = self.requests.next();
+        within(SOON, "a request", next).await.expect("subscribed")
+    }
+
+    /// Answers one; the server has the reply when this returns.
+    pub(crate) async fn answer(&self, request: Message, answer: impl Into<Bytes>) {
+        let reply = request.reply.expect("a request");
+        let sent = self.client.publish(reply, answer.into());
+        sent.await.expect("sent");
+        round_trip(&self.client).await;
+    }
 }

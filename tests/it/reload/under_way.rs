@@ -1,10 +1,9 @@
 //! Requests and streams that are under way when their route changes or goes.
 
-use futures_util::StreamExt as _;
 use serde_json::json;
 
 use crate::harness::raw_http::Connection;
-use crate::harness::{Bridge, Nats, SOON, round_trip, within};
+use crate::harness::{Bridge, Nats, Responder, round_trip};
 
 const BEFORE: &str = "
 routes:
@@ -36,30 +35,6 @@ routes:
     match: { path: /feed }
     subscribe: { subjects: [two] }
 ";
-
-struct Responder {
-    client: async_nats::Client,
-    requests: async_nats::Subscriber,
-}
-
-impl Responder {
-    async fn start(nats: &Nats, subject: &'static str) -> Self {
-        let client = nats.client().await;
-        let requests = client.subscribe(subject).await.unwrap();
-        round_trip(&client).await;
-        Self { client, requests }
-    }
-
-    async fn next(&mut self) -> async_nats::Message {
-        let next = self.requests.next();
-        within(SOON, "a request", next).await.unwrap()
-    }
-
-    async fn answer(&self, request: async_nats::Message) {
-        let reply = request.reply.unwrap();
-        self.client.publish(reply, "done".into()).await.unwrap();
-    }
-}
 
 /// Sends a request and leaves its answer for later, as the connection is looked at afterwards, too.
 /// The first byte of its body is sent along.
@@ -100,12 +75,12 @@ async fn requests_end_as_they_began_and_their_connections_go_on() {
     bridge.post("/gone").send().await.expect(404);
     let refused = bridge.post("/slow").send().await;
     assert!(matches!(refused.status.as_u16(), 503 | 504), "{refused:?}");
-    slow.answer(held.0).await;
-    gone.answer(held.1).await;
+    slow.answer(held.0, "done").await;
+    gone.answer(held.1, "done").await;
     assert!(third.send("y").await);
     let last = gone.next().await;
     assert_eq!(last.payload, "xy");
-    gone.answer(last).await;
+    gone.answer(last, "done").await;
     for raw in [&mut first, &mut second, &mut third] {
         let answer = raw.response().await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (200, &b"done"[..]));
