@@ -32,7 +32,7 @@ pub(crate) use bridge::Bridge;
 pub(crate) use calm::Calm;
 pub(crate) use client::{Answer, Client};
 pub(crate) use eventually::{SOON, eventually, eventually_some};
-pub(crate) use nats::{Nats, round_trip};
+pub(crate) use nats::{Nats, arrived, round_trip};
 pub(crate) use python::Python;
 pub(crate) use responder::{Responder, answer_all, respond};
 

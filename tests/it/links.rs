@@ -4,12 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip};
+use crate::harness::{Bridge, Nats, SOON, arrived, eventually, round_trip};
 
 /// A frozen server is not given up while a test looks at it.
 const PATIENT: &str = "nats: { ping_interval: 60s }\n";
@@ -82,16 +81,16 @@ async fn what_is_said_not_to_be_sent_never_arrives() {
     })
     .await;
     round_trip(&witness).await;
-    let mut arrived = HashSet::new();
-    while let Some(Some(message)) = seen.next().now_or_never() {
+    let mut came = HashSet::new();
+    for message in arrived(&mut seen).await {
         let subject = message.subject.to_string();
         assert!(!not_sent.contains(&subject), "{subject} arrived");
         assert!(
-            arrived.insert(subject.clone()) || subject == "late.end",
+            came.insert(subject.clone()) || subject == "late.end",
             "{subject} arrived twice"
         );
     }
-    assert!(arrived.contains("late.end"));
+    assert!(came.contains("late.end"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

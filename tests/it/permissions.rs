@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
+use crate::harness::{Bridge, Nats, SOON, arrived, eventually, round_trip, within};
 
 /// Users by what natsway can know of their permissions at connect.
 const USERS: &str = r#"
@@ -343,10 +343,10 @@ async fn a_flood_of_denials_after_a_change_of_the_rules_confirms_nothing() {
     }
     let confirmed: HashSet<String> = publishes.join_all().await.into_iter().flatten().collect();
     round_trip(&witness).await;
-    let mut delivered = HashSet::new();
-    while let Some(Some(message)) = seen.next().now_or_never() {
-        delivered.insert(message.subject.to_string());
-    }
+    let delivered = arrived(&mut seen).await.into_iter();
+    let delivered = delivered
+        .map(|message| message.subject.to_string())
+        .collect();
     let lies: Vec<_> = confirmed.difference(&delivered).collect();
     assert!(lies.is_empty(), "{} confirmed, not delivered", lies.len());
     let denied = bridge.post("/v1/publish/later.no").body("x").send().await;

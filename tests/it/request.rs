@@ -8,7 +8,7 @@ use async_nats::HeaderMap;
 use futures_util::StreamExt;
 use serde_json::json;
 
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
+use crate::harness::{Bridge, Nats, SOON, arrived, eventually, round_trip, within};
 
 /// A service that answers every request with this.
 pub(super) async fn service(nats: &Nats, subject: &str, replies: Vec<(HeaderMap, Vec<u8>)>) {
@@ -193,7 +193,7 @@ async fn a_connection_lost_under_a_request_is_told_at_once() {
         })
         .await;
         // What those attempts sent.
-        while futures_util::FutureExt::now_or_never(requests.next()).is_some() {}
+        arrived(&mut requests).await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -133,6 +133,8 @@ impl Nats {
     async fn client_with(&self, options: async_nats::ConnectOptions) -> async_nats::Client {
         let client = options
             .name("test")
+            .connection_timeout(SOON)
+            .request_timeout(Some(SOON))
             .connect(self.url())
             .await
             .expect("the test's own server accepts its client");
@@ -349,4 +351,17 @@ pub(crate) async fn round_trip(client: &async_nats::Client) {
         .await
         .expect("the client is connected");
     within(SOON, "a round trip to the server", echo.next()).await;
+}
+
+/// All that has come to a subscription by now.
+pub(crate) async fn arrived(subscriber: &mut async_nats::Subscriber) -> Vec<async_nats::Message> {
+    // Without a budget: tokio would make way in between, which looks as if nothing more were there.
+    tokio::task::unconstrained(async {
+        let mut all = Vec::new();
+        while let Some(Some(message)) = subscriber.next().now_or_never() {
+            all.push(message);
+        }
+        all
+    })
+    .await
 }

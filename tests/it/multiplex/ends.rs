@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::{open, refused};
-use crate::harness::{Bridge, Nats, SOON, round_trip, within};
+use crate::harness::{Bridge, Nats, SOON, arrived, round_trip, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_published_before_a_close_arrives() {
@@ -44,8 +44,7 @@ async fn a_close_is_answered_when_what_was_sent_before_has_arrived() {
         .await;
     assert_eq!(ws.closed().await, None);
     round_trip(&client).await;
-    let there = std::iter::from_fn(|| futures_util::FutureExt::now_or_never(spy.next()));
-    assert_eq!(there.take(50).count(), 50);
+    assert_eq!(arrived(&mut spy).await.len(), 50);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use serde_json::json;
 
 use crate::harness::cluster::Cluster;
-use crate::harness::{Nats, SOON, eventually, round_trip, within};
+use crate::harness::{Nats, SOON, arrived, eventually, round_trip, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_comes_back_on_its_port_with_its_streams() {
@@ -83,6 +83,18 @@ async fn a_paused_server_answers_again_when_it_goes_on() {
     assert!(paused.is_err(), "a stopped process does not answer");
     nats.resume();
     assert!(nats.js("INFO", &json!({})).await.get("error").is_none());
+}
+
+#[tokio::test]
+async fn all_that_has_arrived_is_read_however_much_it_is() {
+    let nats = Nats::start().await;
+    let client = nats.client().await;
+    let mut subscriber = client.subscribe("a").await.expect("subscribed");
+    for _ in 0..1000 {
+        client.publish("a", "x".into()).await.expect("sent");
+    }
+    round_trip(&client).await;
+    assert_eq!(arrived(&mut subscriber).await.len(), 1000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
