@@ -1,6 +1,7 @@
 //! Who is at the other end of one connection, and what it is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::Request;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::layers::context::Context;
 use crate::layers::peer::Peer;
 use crate::layers::rate::Key;
 use crate::layers::request_id::RequestId;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::telemetry::traces::{Origin, Remote, Tracer};
 
 /// The client of one connection.
@@ -32,6 +33,8 @@ pub(super) struct Caller {
     tracer: Option<Tracer>,
     /// What new traces are linked to.
     opening: Option<Remote>,
+    /// Whether it has left, and is told of nothing any more.
+    has_left: Arc<AtomicBool>,
 }
 
 impl Caller {
@@ -52,6 +55,7 @@ impl Caller {
                 .as_ref()
                 .and_then(|tracer| tracer.opening(request)),
             tracer: verb.tracer.clone(),
+            has_left: Arc::default(),
         }
     }
 
@@ -61,10 +65,22 @@ impl Caller {
         tracer.of_frame(Remote::publisher(content.headers.as_ref()), self.opening)
     }
 
-    /// The frame for a problem, which is counted and logged as if it were an answer of its own.
+    /// Its operations go on, but whatever becomes of them, nobody is told.
+    pub(super) fn leaves(&self) {
+        self.has_left.store(true, Ordering::Relaxed);
+    }
+
+    /// The frame for a problem, which is counted and logged as if it were an answer of its own, or as a
+    /// request whose client has left.
     pub(super) fn error(&self, id: Option<&Id>, problem: &Problem) -> Bytes {
         let (opening, peer) = (self.request_id.as_ref(), self.peer.as_deref());
-        self.problems.problem(problem, opening, peer);
+        match self.has_left.load(Ordering::Relaxed) {
+            false => self.problems.problem(problem, opening, peer),
+            true => {
+                let left = Problem::new(Code::ClientClosed);
+                self.problems.problem(&left, opening, peer);
+            }
+        }
         answer::error(id, problem, opening.map(RequestId::to_text).as_deref())
     }
 }

@@ -152,6 +152,7 @@ impl Connection {
     async fn leave(self, code: Option<u16>) {
         let drain = &self.verb.lifetimes.drain;
         let _work = drain.work();
+        self.caller.leaves();
         drop(self.open);
         let mut settled = pin!(settled(self.in_flight, drain));
         let in_time = timeout(CLOSING, settled.as_mut()).await.is_ok();
@@ -165,6 +166,7 @@ impl Connection {
     async fn settle(self) {
         let drain = &self.verb.lifetimes.drain;
         let _work = drain.work();
+        self.caller.leaves();
         drop((self.open, self.socket, self.known));
         settled(self.in_flight, drain).await;
     }

@@ -1,6 +1,6 @@
 //! Responders: those that always say the same, and one that answers when the test says so.
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
@@ -50,6 +50,19 @@ impl Responder {
     pub(crate) async fn answer(&self, request: Message, answer: impl Into<Bytes>) {
         let reply = request.reply.expect("a request");
         let sent = self.client.publish(reply, answer.into());
+        sent.await.expect("sent");
+        round_trip(&self.client).await;
+    }
+
+    /// Answers one as a service that cannot do what it is asked.
+    pub(crate) async fn fail(&self, request: Message) {
+        let reply = request.reply.expect("a request");
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Service-Error-Code", "409");
+        headers.insert("Nats-Service-Error", "sold out");
+        let sent = self
+            .client
+            .publish_with_headers(reply, headers, Bytes::new());
         sent.await.expect("sent");
         round_trip(&self.client).await;
     }

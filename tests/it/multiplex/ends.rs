@@ -2,9 +2,10 @@
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{open, refused};
-use crate::harness::{Bridge, Nats, SOON, arrived, round_trip, within};
+use crate::harness::{Bridge, Nats, Responder, SOON, arrived, round_trip, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_published_before_a_close_arrives() {
@@ -40,11 +41,39 @@ async fn a_close_is_answered_when_what_was_sent_before_has_arrived() {
         ws.send(&json!({"op": "publish", "subject": "a", "data": number}))
             .await;
     }
-    ws.send_frame(tokio_tungstenite::tungstenite::Message::Close(None))
-        .await;
+    ws.send_frame(Message::Close(None)).await;
     assert_eq!(ws.closed().await, None);
     round_trip(&client).await;
     assert_eq!(arrived(&mut spy).await.len(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_after_the_client_has_left_is_counted_as_that() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "telemetry: { log: { access: errors } }").await;
+    let mut slow = Responder::start(&nats, "slow").await;
+    let mut ws = open(&bridge).await;
+    for id in ["told", "left"] {
+        ws.send(&json!({"op": "request", "id": id, "subject": "slow", "timeout": "25s"}))
+            .await;
+    }
+    let told = slow.next().await;
+    let _left = slow.next().await;
+    slow.fail(told).await;
+    refused(&mut ws, Some("told"), 409, "service-error").await;
+    ws.send_frame(Message::Close(None)).await;
+    assert_eq!(ws.closed().await, None, "what is in flight is left behind");
+    nats.kill9();
+    let line = bridge.logs("client-closed").await;
+    assert!(line.contains("\"status\":499"), "{line}");
+    let metrics = bridge.metrics().await;
+    let problems = |labels: &[_]| metrics.get("natsway_http_problems_total", labels);
+    assert_eq!(
+        problems(&[("code", "client-closed"), ("source", "client")]),
+        Some(1.0)
+    );
+    assert_eq!(problems(&[("code", "service-error")]), Some(1.0));
+    assert_eq!(problems(&[]), Some(2.0), "{}", metrics.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
