@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::task::unconstrained;
 use tokio::time::timeout;
 
 use super::caller::Caller;
@@ -304,6 +305,13 @@ impl Connection {
     /// Says of what is still in flight that nobody knows what becomes of it, and of what is known by then
     /// the truth.
     async fn cut_off(&mut self, reason: EndReason) -> Result<(), Gone> {
+        // Without a budget: tokio would make way in between, and what is known would seem not to be.
+        let (in_flight, known) = (&mut self.in_flight, &mut self.known);
+        let gathered = poll_fn(|cx| {
+            gather(in_flight, known, cx);
+            Poll::Ready(())
+        });
+        unconstrained(gathered).await;
         self.in_flight.clear();
         while let Some(done) = self.known.pop_front() {
             self.done(done).await?;
@@ -334,12 +342,17 @@ async fn meanwhile<T>(
         if let Poll::Ready(written) = writing.as_mut().poll(cx) {
             return Poll::Ready(written);
         }
-        while let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx) {
-            known.push_back(done);
-        }
+        gather(in_flight, known, cx);
         Poll::Pending
     })
     .await
+}
+
+/// Takes what has become known.
+fn gather(in_flight: &mut InFlight, known: &mut VecDeque<Done>, cx: &mut Context<'_>) {
+    while let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx) {
+        known.push_back(done);
+    }
 }
 
 /// Waits for what is in flight, each until its own deadline.

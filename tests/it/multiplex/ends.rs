@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{open, refused};
+use super::{open, refused, subscribe};
 use crate::harness::{Bridge, Nats, Responder, SOON, arrived, round_trip, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,4 +107,58 @@ async fn at_the_end_of_the_grace_period_every_operation_is_answered() {
     assert_eq!(ids, [json!("p"), Value::Null, Value::Null]);
     assert_eq!(ws.closed().await, Some((1001, "draining".to_owned())));
     nats.resume();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_end_of_the_grace_period_what_is_known_is_told_and_of_the_rest_that_nobody_knows() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "shutdown: { ready_delay: 0s, grace: 5s }").await;
+    let mut slow = Responder::start(&nats, "slow").await;
+    let mut ws = open(&bridge).await;
+    subscribe(&mut ws, "s", "a").await;
+    // A stream that takes its time: another one answers for it.
+    nats.stream("S", &["slow"], json!({"no_ack": true})).await;
+    let publish =
+        json!({"op": "publish", "subject": "slow", "confirm": "stream", "timeout": "25s"});
+    let mut held = Vec::new();
+    for id in [json!("one"), json!("two"), Value::Null, Value::Null] {
+        let mut publish = publish.clone();
+        if !id.is_null() {
+            publish["id"] = id;
+        }
+        ws.send(&publish).await;
+        held.push(slow.next().await);
+    }
+    for id in ["three", "four"] {
+        ws.send(&json!({"op": "request", "id": id, "subject": "slow", "timeout": "25s"}))
+            .await;
+        held.push(slow.next().await);
+    }
+    bridge.sigterm();
+    let end = json!({"op": "end", "id": "s", "reason": "draining"});
+    assert_eq!(ws.next().await, end);
+    // One of each kind is answered while the grace lasts.
+    for known in [4, 2, 0] {
+        slow.answer(held.swap_remove(known), r#"{"stream":"S","seq":7}"#)
+            .await;
+    }
+    let reply = ws.next().await;
+    assert_eq!(
+        (&reply["op"], &reply["id"]),
+        (&json!("reply"), &json!("three"))
+    );
+    let stored = json!({"op": "ok", "id": "one", "stream": "S", "seq": 7, "duplicate": false});
+    assert_eq!(ws.next().await, stored);
+    let mut ids: Vec<Value> = Vec::new();
+    for _ in 0..3 {
+        let frame = ws.next().await;
+        assert_eq!(frame["problem"]["code"], "shutting-down", "{frame}");
+        assert_eq!(frame["problem"]["outcome"], "unknown", "{frame}");
+        ids.push(frame["id"].clone());
+    }
+    ids.sort_by_key(ToString::to_string);
+    assert_eq!(ids, [json!("four"), json!("two"), Value::Null]);
+    let last = ws.next_frame().await;
+    assert!(matches!(last, Some(Message::Close(Some(_)))), "{last:?}");
+    bridge.wait_exit(SOON).await;
 }
