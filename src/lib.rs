@@ -14,3 +14,4 @@ pub mod server;
 pub mod subject;
 pub mod telemetry;
 pub mod translate;
+pub mod wake;

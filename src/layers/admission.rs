@@ -17,7 +17,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tower::Layer;
 
 use super::Handle;
@@ -26,6 +26,7 @@ use super::held::until_end;
 use crate::config::Concurrency;
 use crate::problem::{Code, Problem};
 use crate::telemetry::metrics::{Gauge, GaugeGuard};
+use crate::wake::within;
 
 /// Streams that may be open in the process, over all routes and reloads.
 #[derive(Debug)]
@@ -166,12 +167,12 @@ impl Places {
         let Some(_waiting) = Waiting::begin(self) else {
             return Err(self.no_more());
         };
-        match timeout_at(deadline, self.free.acquire()).await {
-            Ok(Ok(permit)) => {
+        match within(deadline, self.free.acquire()).await {
+            Some(Ok(permit)) => {
                 permit.forget();
                 Ok(Place(Arc::clone(self)))
             }
-            Ok(Err(_)) | Err(_) => Err(self.waited_in_vain()),
+            Some(Err(_)) | None => Err(self.waited_in_vain()),
         }
     }
 

@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{Failure, Outbound, Reply};
+use crate::wake::within;
 
 const QUEUED: u8 = 0;
 const HANDED: u8 = 1;
@@ -173,10 +174,10 @@ impl Ticket {
     /// Waits for the outcome until `deadline`, then takes the message back if that is still possible.
     pub(super) async fn outcome_by(&self, deadline: Instant) -> Result<(), Failure> {
         let guard = WithdrawOnDrop(self);
-        match timeout_at(deadline, poll_fn(|cx| guard.0.poll_outcome(cx))).await {
-            Ok(outcome) => outcome,
-            Err(_) if guard.0.withdraw() => Err(Failure::NotSentInTime),
-            Err(_) => Verdict::from_state(guard.0.state.load(Ordering::Acquire))
+        match within(deadline, poll_fn(|cx| guard.0.poll_outcome(cx))).await {
+            Some(outcome) => outcome,
+            None if guard.0.withdraw() => Err(Failure::NotSentInTime),
+            None => Verdict::from_state(guard.0.state.load(Ordering::Acquire))
                 .unwrap_or(Err(Failure::Timeout)),
         }
     }

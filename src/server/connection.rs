@@ -29,6 +29,7 @@ use crate::layers::peer::Peer;
 use crate::layers::received::Received;
 use crate::lifecycle::Drain;
 use crate::telemetry::metrics::Rejections;
+use crate::wake::Deadlines;
 
 /// What every connection of a server has in common.
 pub(super) struct Shared<S> {
@@ -133,6 +134,7 @@ fn poll_protocol<K>(
         return Poll::Ready(told.ok());
     }
     clock.as_mut().poll_drain(cx);
+    // No request waits yet.
     clock.poll_verdict(cx).map(|_| None)
 }
 
@@ -146,7 +148,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         loop {
             // What hyper reports here is the client's own protocol error or a lost connection; it has
             // answered what can be answered.
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            let polled = clock.as_mut().round(cx, |cx| connection.as_mut().poll(cx));
+            if let Poll::Ready(ended) = polled {
                 return Poll::Ready(ended.err());
             }
             if clock.as_mut().poll_drain(cx) {
@@ -154,6 +157,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                 continue;
             }
             match ready!(clock.as_mut().poll_verdict(cx)) {
+                Verdict::Again => {}
                 Verdict::Finish => finish(connection.as_mut()),
                 Verdict::Close => return Poll::Ready(None),
             }
@@ -163,6 +167,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
 }
 
 enum Verdict {
+    /// A request's deadline has come.
+    Again,
     /// The silence lasted too long: close as the protocol wants it.
     Finish,
     /// It did not close in time, or a write is stuck.
@@ -184,7 +190,9 @@ pin_project! {
         ends_seen: u8,
         waits: bool,
         rejections: &'a Rejections,
-        finishing: bool,
+        // When it has to be closed, where it was told to finish.
+        finish_by: Option<Instant>,
+        requests: Deadlines,
     }
 }
 
@@ -202,7 +210,8 @@ impl<'a> Clock<'a> {
             ends_seen: 0,
             waits: false,
             rejections,
-            finishing: false,
+            finish_by: None,
+            requests: Deadlines::default(),
         }
     }
 
@@ -227,15 +236,23 @@ impl<'a> Clock<'a> {
         finishes
     }
 
-    fn poll_verdict(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verdict> {
-        let mut this = self.project();
-        let pace = *this.pace;
+    /// Polls the connection, and collects by when its requests have to be polled again.
+    fn round<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T {
+        self.project().requests.round(cx, poll)
+    }
+
+    fn poll_verdict(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verdict> {
         loop {
-            if !*this.finishing
-                && let Some(deadline) = pace.deadline()
-                && deadline < this.sleep.deadline()
+            let next = self.next();
+            let mut this = self.as_mut().project();
+            if let Some(next) = next
+                && next < this.sleep.deadline()
             {
-                this.sleep.as_mut().reset(deadline);
+                this.sleep.as_mut().reset(next);
                 *this.is_set = false;
             }
             // As above: a timer that is set needs no second look until it has fired.
@@ -245,25 +262,44 @@ impl<'a> Clock<'a> {
             *this.is_set = true;
             ready!(this.sleep.as_mut().poll(cx));
             *this.is_set = false;
-            // A request may have slipped in while the connection was told to finish.
-            let late = std::mem::take(this.finishing) && !pace.is_busy();
-            if late || pace.is_stalled() {
-                return Poll::Ready(Verdict::Close);
-            }
             let now = Instant::now();
-            match pace.deadline() {
-                Some(deadline) if deadline <= now => {
-                    if *this.ends_seen == 0 && pace.waits_for_head() {
-                        this.rejections.header_timeout.inc();
-                    }
-                    *this.finishing = true;
-                    this.sleep.as_mut().reset(now + FINISH);
-                    return Poll::Ready(Verdict::Finish);
-                }
-                Some(deadline) => this.sleep.as_mut().reset(deadline),
-                None => this.sleep.as_mut().reset(now + pace.recheck()),
+            let verdict = self.as_mut().judge(now);
+            let next = self.next().unwrap_or_else(|| now + self.pace.recheck());
+            self.as_mut().project().sleep.reset(next);
+            if let Some(verdict) = verdict {
+                return Poll::Ready(verdict);
             }
         }
+    }
+
+    /// When something is to be done, as far as anybody knows now.
+    fn next(&self) -> Option<Instant> {
+        let own = self.finish_by.or_else(|| self.pace.deadline());
+        match (own, self.requests.nearest()) {
+            (Some(own), Some(request)) => Some(own.min(request)),
+            (own, request) => own.or(request),
+        }
+    }
+
+    fn judge(self: Pin<&mut Self>, now: Instant) -> Option<Verdict> {
+        let this = self.project();
+        let pace = *this.pace;
+        if this.requests.look(now) {
+            return Some(Verdict::Again);
+        }
+        // A request may have slipped in while the connection was told to finish.
+        let late = this.finish_by.take_if(|by| *by <= now).is_some() && !pace.is_busy();
+        if late || pace.is_stalled() {
+            return Some(Verdict::Close);
+        }
+        if this.finish_by.is_some() || pace.deadline().is_none_or(|deadline| deadline > now) {
+            return None;
+        }
+        if *this.ends_seen == 0 && pace.waits_for_head() {
+            this.rejections.header_timeout.inc();
+        }
+        *this.finish_by = Some(now + FINISH);
+        Some(Verdict::Finish)
     }
 }
 
