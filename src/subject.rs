@@ -192,10 +192,8 @@ pub fn decoded_once(text: &str) -> Result<&str, SubjectError> {
 }
 
 fn holds_encoded_wildcard(text: &str) -> bool {
-    text.match_indices('%').any(|(at, _)| {
-        let code = text.as_bytes().get(at + 1..at + 3).unwrap_or_default();
-        code == b"2A" || code == b"2a" || code == b"3E" || code == b"3e"
-    })
+    let mut codes = text.as_bytes().split(|byte| *byte == b'%').skip(1);
+    codes.any(|code| matches!(code, [b'2', b'A' | b'a', ..] | [b'3', b'E' | b'e', ..]))
 }
 
 fn is_whole_token(bytes: &[u8], token_start: usize, position: usize) -> bool {
@@ -204,9 +202,13 @@ fn is_whole_token(bytes: &[u8], token_start: usize, position: usize) -> bool {
 }
 
 fn first_token(subject: &str) -> &str {
-    subject
-        .split_once('.')
-        .map_or(subject, |(token, _rest)| token)
+    let end = subject.bytes().position(|byte| byte == b'.');
+    &subject[..end.unwrap_or(subject.len())]
+}
+
+/// The tokens as bytes: subjects are ASCII, and `str::split` is made for more than that.
+fn tokens(subject: &str) -> impl Iterator<Item = &[u8]> {
+    subject.as_bytes().split(|byte| *byte == b'.')
 }
 
 /// Whether the first token belongs to NATS itself (`$JS`, `$SYS`, `_INBOX`, …).

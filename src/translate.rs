@@ -9,6 +9,7 @@ pub mod headers;
 mod json;
 pub mod lines;
 pub mod position;
+pub mod query;
 pub mod service_error;
 pub mod size;
 pub mod sse;

@@ -63,7 +63,11 @@ impl Deadlines {
     }
 
     /// Polls one round. Everything that is waited for must be polled in each.
-    pub fn round<T>(&mut self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    pub fn round<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T {
         let outer = Outer(ROUND.take());
         ROUND.set(Some(Round {
             task: Task::of(cx.waker()),
@@ -184,7 +188,9 @@ mod tests {
         let mut deadlines = Deadlines::default();
         let waker = noop_waker();
         let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            deadlines.round(&mut Context::from_waker(&waker), |_| panic!("as a handler may"))
+            deadlines.round(&mut Context::from_waker(&waker), |_| {
+                panic!("as a handler may")
+            })
         }));
         assert!(panics.is_err());
         let shared = Arc::new(());

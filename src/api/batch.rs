@@ -32,6 +32,7 @@ use crate::layers::memory::{Budget, Drawn};
 use crate::nats::{Failure, Nats};
 use crate::problem::{Code, Doing, Problem};
 use crate::translate::ClientContext;
+use crate::translate::query::pairs;
 use source::Source;
 use trace::Trace;
 use upload::Upload;
@@ -139,9 +140,7 @@ impl Batch {
 #[must_use]
 pub fn is_split(request: &Request) -> bool {
     let query = request.uri().query().unwrap_or_default();
-    query
-        .split('&')
-        .any(|pair| pair == "split" || pair.starts_with("split="))
+    pairs(query).any(|(name, _)| name == "split")
 }
 
 /// One id for all lines would make the stream drop all but the first.

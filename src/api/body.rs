@@ -1,34 +1,27 @@
 //! A body that becomes one payload.
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::Body as _;
+use http::Extensions;
 
-use crate::layers::body::collect;
+use crate::layers::context::Context;
 use crate::nats::Nats;
 use crate::problem::{Code, Problem};
 use crate::translate::headers::wire_len;
 
-/// Reads a body whole. The layers limit it to what a route takes and the process has room for; here
-/// the headers that go with it are counted as well, because the server counts them. What was declared
-/// is refused before it is read.
+/// The body that the layers have read, limited to what the route takes and the process has room for; here
+/// the headers that go with it are counted as well, because the server counts them.
 ///
 /// # Errors
-/// When it is too large, too slow or cut short.
-pub async fn read(
-    body: Body,
+/// When it is too large.
+pub fn payload(
+    extensions: &mut Extensions,
     headers: Option<&async_nats::HeaderMap>,
     nats: &Nats,
 ) -> Result<Bytes, Problem> {
+    let payload = Context::take_body(extensions);
     let limit = nats.max_payload();
-    let room = limit.saturating_sub(wire_len(headers));
-    let too_large = || Problem::new(Code::PayloadTooLarge).limit(limit);
-    if body.size_hint().lower() > room as u64 {
-        return Err(too_large());
+    match payload.len() > limit.saturating_sub(wire_len(headers)) {
+        true => Err(Problem::new(Code::PayloadTooLarge).limit(limit)),
+        false => Ok(payload),
     }
-    let payload = collect(body).await?;
-    if payload.len() > room {
-        return Err(too_large());
-    }
-    Ok(payload)
 }

@@ -6,10 +6,8 @@ mod pub_ack;
 use std::sync::Arc;
 
 use async_nats::header::{
-    HeaderMap as NatsHeaders, NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-    NATS_MESSAGE_ID,
+    NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID,
 };
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::TryFutureExt as _;
@@ -78,10 +76,10 @@ impl Publish {
         }))
     }
 
-    /// Everything about a message but its payload.
-    fn draft(&self, request: Request) -> Result<(Draft, Body), Problem> {
+    /// The message, and what shall become of it.
+    fn draft(&self, request: Request) -> Result<Draft, Problem> {
         let deadline = Deadline::of(&request);
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, _body) = request.into_parts();
         let captures = Captures::of(&parts.extensions)?;
         let (recipe, session) = (&self.recipe, self.recipe.session());
         let query = recipe.query(parts.uri.query())?;
@@ -96,21 +94,20 @@ impl Publish {
         );
         let mut headers = recipe.headers(&parts.headers, captures, &query)?;
         expect.write(&mut headers, session.nats())?;
-        let draft = Draft {
+        let payload = body::payload(&mut parts.extensions, headers.as_ref(), session.nats())?;
+        Ok(Draft {
+            message: Outbound::new(subject.to_nats(), payload).with_headers(headers),
             subject,
-            headers,
             confirm,
             expect,
             sending,
             call: session.call(deadline.at),
-        };
-        Ok((draft, body))
+        })
     }
 
-    async fn finish(self: Arc<Self>, draft: Draft, body: Body) -> Result<Response, Problem> {
+    async fn finish(self: Arc<Self>, draft: Draft) -> Result<Response, Problem> {
         let nats = self.recipe.session().nats();
-        let payload = body::read(body, draft.headers.as_ref(), nats).await?;
-        let message = Outbound::new(draft.subject.to_nats(), payload).with_headers(draft.headers);
+        let message = draft.message;
         let (confirm, status) = match draft.confirm {
             Confirm::None => (nats::Confirm::Accepted, StatusCode::ACCEPTED),
             Confirm::Server => (nats::Confirm::Server, StatusCode::NO_CONTENT),
@@ -143,10 +140,10 @@ impl Publish {
     }
 }
 
-/// A message without its payload, and what shall become of it.
+/// A message, and what shall become of it.
 struct Draft {
     subject: Subject,
-    headers: Option<NatsHeaders>,
+    message: Outbound,
     confirm: Confirm,
     expect: Expect,
     sending: Sending,
@@ -181,8 +178,8 @@ pub async fn handle(
     State(verb): State<Arc<Publish>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (draft, body) = verb.draft(request)?;
-    verb.finish(draft, body).await
+    let draft = verb.draft(request)?;
+    verb.finish(draft).await
 }
 
 /// The `confirm` parameter.

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use crate::config::Param;
 use crate::problem::{Code, Problem};
 use crate::translate::duration;
+use crate::translate::query::pairs;
 
 /// What only built-in routes take, beside [`Param::ALL`].
 const BUILT_IN_ONLY: [&str; 5] = ["delay", "kind", "max_bytes", "reason", "wait"];
@@ -87,12 +88,7 @@ impl<'q> Query<'q> {
     /// that is not UTF-8.
     pub fn parse(raw: Option<&'q str>, params: &Params) -> Result<Self, Problem> {
         let mut query = Self::default();
-        for pair in raw
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-        {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (name, value) in pairs(raw.unwrap_or_default()) {
             query.take(name, value, params)?;
         }
         Ok(query)

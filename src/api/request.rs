@@ -7,8 +7,6 @@ pub(super) mod refusal;
 
 use std::sync::Arc;
 
-use async_nats::header::HeaderMap as NatsHeaders;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -25,7 +23,6 @@ use crate::layers::memory::Budget;
 use crate::lifecycle::Drain;
 use crate::nats::{Call, Failure, Nats, Outbound, Reply};
 use crate::problem::{Doing, Problem};
-use crate::subject::Subject;
 use crate::translate::headers::HeaderError;
 use many::Many;
 
@@ -74,10 +71,10 @@ impl Requester {
         }))
     }
 
-    /// Everything about a message but its payload.
-    fn draft(&self, request: Request) -> Result<(Draft, Body), Problem> {
+    /// The message, and how it is answered.
+    fn draft(&self, request: Request) -> Result<Draft, Problem> {
         let deadline = Deadline::of(&request);
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, _body) = request.into_parts();
         let captures = Captures::of(&parts.extensions)?;
         let recipe = &self.recipe;
         let query = recipe.query(parts.uri.query())?;
@@ -89,20 +86,20 @@ impl Requester {
             &parts.extensions,
             &mut parts.headers,
         );
-        let draft = Draft {
-            headers: recipe.headers(&parts.headers, captures, &query)?,
-            subject,
+        let headers = recipe.headers(&parts.headers, captures, &query)?;
+        let nats = recipe.session().nats();
+        let payload = body::payload(&mut parts.extensions, headers.as_ref(), nats)?;
+        Ok(Draft {
+            message: Outbound::new(subject.to_nats(), payload).with_headers(headers),
             many,
             sending,
             call: recipe.session().call(deadline.at),
-        };
-        Ok((draft, body))
+        })
     }
 
-    async fn finish(self: Arc<Self>, draft: Draft, body: Body) -> Result<Response, Problem> {
+    async fn finish(self: Arc<Self>, draft: Draft) -> Result<Response, Problem> {
         let nats = self.recipe.session().nats();
-        let payload = body::read(body, draft.headers.as_ref(), nats).await?;
-        let message = Outbound::new(draft.subject.to_nats(), payload).with_headers(draft.headers);
+        let message = draft.message;
         if let Some(many) = draft.many {
             // Boxed, so that one reply needs no room for many.
             let answer = many.answer(message, draft.call, nats, &self.bodies, &self.drain);
@@ -130,10 +127,9 @@ impl Requester {
     }
 }
 
-/// A message without its payload, and how its replies are taken.
+/// A message, and how its replies are taken.
 struct Draft {
-    subject: Subject,
-    headers: Option<NatsHeaders>,
+    message: Outbound,
     many: Option<Many>,
     sending: Sending,
     call: Call,
@@ -152,6 +148,6 @@ pub async fn handle(
     State(verb): State<Arc<Requester>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (draft, body) = verb.draft(request)?;
-    verb.finish(draft, body).await
+    let draft = verb.draft(request)?;
+    verb.finish(draft).await
 }

@@ -25,7 +25,10 @@ impl Captures {
 
     /// Values as they stand in the path, in the order of their names.
     pub fn decode<'p>(names: &Arc<[Box<str>]>, values: impl Iterator<Item = &'p str>) -> Self {
-        let decode = |value| Some(percent_decode_str(value).decode_utf8().ok()?.into());
+        let decode = |value: &'p str| match value.as_bytes().contains(&b'%') {
+            true => Some(percent_decode_str(value).decode_utf8().ok()?.into()),
+            false => Some(value.into()),
+        };
         Self {
             names: Some(Arc::clone(names)),
             values: values.map(decode).collect(),

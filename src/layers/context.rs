@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::extract::Request;
+use bytes::Bytes;
 use http::Extensions;
 
 use super::captures::Captures;
@@ -24,6 +25,8 @@ pub struct Context {
     pub captures: Captures,
     /// When its answer must be there.
     pub deadline: Option<Deadline>,
+    /// Its body, where the route holds it whole: read before the request took a place.
+    pub body: Bytes,
     /// The connection polls its requests when the grace of the shutdown is over, so that they need not
     /// wait for that themselves.
     pub is_polled_at_the_end: bool,
@@ -44,9 +47,18 @@ impl Context {
             id: None,
             captures: Captures::NONE,
             deadline: None,
+            body: Bytes::new(),
             is_polled_at_the_end: false,
         };
         extensions.get().unwrap_or(&NOTHING)
+    }
+
+    /// Takes the body out of it; an empty one where there is none.
+    #[must_use]
+    pub fn take_body(extensions: &mut Extensions) -> Bytes {
+        let own = extensions.get_mut::<Self>();
+        own.map(|own| std::mem::take(&mut own.body))
+            .unwrap_or_default()
     }
 
     /// The request's own, to be filled in.

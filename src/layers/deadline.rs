@@ -22,6 +22,7 @@ use super::context::Context;
 use crate::lifecycle::Drain;
 use crate::problem::{Code, Outcome, Problem};
 use crate::translate::duration;
+use crate::translate::query::pairs;
 
 /// The deadline, as a request extension.
 #[derive(Clone, Copy, Debug)]
@@ -91,14 +92,12 @@ impl Timeouts {
 }
 
 fn parameter(query: &str) -> Result<Option<Cow<'_, str>>, Problem> {
-    let mut values = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("timeout="));
+    let mut values = pairs(query).filter(|(name, _)| *name == "timeout");
     let (first, second) = (values.next(), values.next());
     if second.is_some() {
         return Err(Problem::new(Code::InvalidParameter).detail("timeout: given twice"));
     }
-    Ok(first.map(|value| percent_decode_str(value).decode_utf8_lossy()))
+    Ok(first.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy()))
 }
 
 /// The layer.
@@ -185,6 +184,7 @@ mod tests {
     #[test]
     fn what_is_no_timeout_is_refused() {
         for query in [
+            "timeout",
             "timeout=",
             "timeout=5",
             "timeout=0s",

@@ -37,7 +37,7 @@ impl Hosts {
         Self(
             hosts
                 .iter()
-                .map(|host| unbracketed(host).to_owned())
+                .map(|host| String::from_utf8_lossy(unbracketed(host.as_bytes())).into_owned())
                 .collect(),
         )
     }
@@ -61,7 +61,11 @@ impl Hosts {
             .chain(hosts.map(AsRef::as_ref))
         {
             seen = true;
-            let name = std::str::from_utf8(host).ok().and_then(name_of);
+            // What nearly everybody says, before anything is made of it.
+            if loopback && matches!(name_of(host), Some(b"127.0.0.1" | b"localhost" | b"::1")) {
+                continue;
+            }
+            let name = name_of(host).and_then(|name| std::str::from_utf8(name).ok());
             if !name.is_some_and(|name| self.permits_name(name, bound.ip(), loopback)) {
                 return false;
             }
@@ -70,10 +74,6 @@ impl Hosts {
     }
 
     fn permits_name(&self, name: &str, bound: IpAddr, loopback: bool) -> bool {
-        // What nearly everybody says, before an address is made of it.
-        if loopback && matches!(name, "127.0.0.1" | "localhost" | "::1") {
-            return true;
-        }
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let address = name.parse::<IpAddr>().ok();
         address == Some(bound)
@@ -84,18 +84,24 @@ impl Hosts {
 
 /// The name in `host[:port]`, without brackets and the root's dot. It is only ever compared, so what is
 /// no name needs no more than to be none of ours.
-fn name_of(host: &str) -> Option<&str> {
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, port),
-        _ => (host, ""),
+fn name_of(host: &[u8]) -> Option<&[u8]> {
+    let (name, port) = match host.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !host.ends_with(b"]") => (&host[..colon], &host[colon + 1..]),
+        _ => (host, b"".as_slice()),
     };
-    let legal = port.bytes().all(|byte| byte.is_ascii_digit());
-    legal.then(|| unbracketed(name).trim_end_matches('.'))
+    let mut name = port
+        .iter()
+        .all(u8::is_ascii_digit)
+        .then(|| unbracketed(name))?;
+    while let Some(rest) = name.strip_suffix(b".") {
+        name = rest;
+    }
+    Some(name)
 }
 
-fn unbracketed(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
+fn unbracketed(host: &[u8]) -> &[u8] {
+    host.strip_prefix(b"[")
+        .and_then(|host| host.strip_suffix(b"]"))
         .unwrap_or(host)
 }
 

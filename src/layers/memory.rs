@@ -35,7 +35,14 @@ impl Budget {
     /// Draws bytes, or nothing.
     #[must_use]
     pub fn draw(self: &Arc<Self>, bytes: u64) -> Option<Drawn> {
-        Drawn::of(Arc::<Self>::clone(self), bytes)
+        let room: Arc<dyn Room> = Arc::<Self>::clone(self);
+        Drawn::of(room, bytes)
+    }
+
+    /// The same for somebody who does not outlive the budget.
+    #[must_use]
+    pub fn lend(&self, bytes: u64) -> Option<Drawn<&Self>> {
+        Drawn::of(self, bytes)
     }
 
     fn used(&self) -> &AtomicI64 {

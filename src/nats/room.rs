@@ -3,6 +3,7 @@
 //! A thousand callers can be answered in the same moment, and each reply waits until its caller's task
 //! runs. What there is no room for is let go of at once, not only by a caller who would refuse it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Inbound;
@@ -32,17 +33,26 @@ impl Room for Uncounted {
     fn give_back(&self, _bytes: u64) {}
 }
 
-/// Bytes drawn from a room, given back when dropped.
+/// Bytes drawn from a room, given back when dropped. Who does not outlive the room borrows it: all workers
+/// would count references of an `Arc`.
 #[derive(Debug)]
-pub struct Drawn {
-    room: Arc<dyn Room>,
+pub struct Drawn<R = Arc<dyn Room>>
+where
+    R: Deref,
+    R::Target: Room,
+{
+    room: R,
     bytes: u64,
 }
 
-impl Drawn {
+impl<R> Drawn<R>
+where
+    R: Deref,
+    R::Target: Room,
+{
     /// Draws bytes, or nothing.
     #[must_use]
-    pub fn of(room: Arc<dyn Room>, bytes: u64) -> Option<Self> {
+    pub fn of(room: R, bytes: u64) -> Option<Self> {
         room.take(bytes).then(|| Self { room, bytes })
     }
 
@@ -70,7 +80,11 @@ impl Drawn {
     }
 }
 
-impl Drop for Drawn {
+impl<R> Drop for Drawn<R>
+where
+    R: Deref,
+    R::Target: Room,
+{
     fn drop(&mut self) {
         self.room.give_back(self.bytes);
     }

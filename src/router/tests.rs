@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::{AccessLog, Concurrency, Cors, Policy, SizeLimit, WhenDisconnected};
 use crate::layers::admission::StreamSlots;
-use crate::layers::body::{self, MaxPayload};
+use crate::layers::body::{MaxPayload, problem_of};
 use crate::layers::cors::Origins;
 use crate::layers::guard::Hosts;
 use crate::layers::memory::Budget;
@@ -109,7 +109,7 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Problem> {
     entered.fetch_add(1, Ordering::SeqCst);
-    body::collect(request.into_body()).await?;
+    request.into_body().collect().await.map_err(problem_of)?;
     go.acquire().await.unwrap().forget();
     Ok(match kind {
         Kind::Stream => {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use super::{Subject, SubjectError, Wildcards, check, first_token};
+use super::{Subject, SubjectError, Wildcards, check, first_token, tokens};
 
 /// A subject that may hold `*` (one token) and, as its last token, `>` (one or more tokens).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,12 +64,12 @@ impl SubjectPattern {
     /// Whether a message with this literal subject is delivered to it.
     #[must_use]
     pub fn matches(&self, subject: &str) -> bool {
-        let mut theirs = subject.split('.');
-        for ours in self.as_str().split('.') {
+        let mut theirs = tokens(subject);
+        for ours in tokens(self.as_str()) {
             match (ours, theirs.next()) {
                 (_, None) => return false,
-                (">", Some(_)) => return true,
-                ("*", Some(_)) => {}
+                (b">", Some(_)) => return true,
+                (b"*", Some(_)) => {}
                 (ours, Some(token)) if ours == token => {}
                 _ => return false,
             }
@@ -80,13 +80,13 @@ impl SubjectPattern {
     /// Whether every subject that `other` matches is matched by this one, too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        let mut theirs = other.as_str().split('.');
-        for ours in self.as_str().split('.') {
+        let mut theirs = tokens(other.as_str());
+        for ours in tokens(self.as_str()) {
             match (ours, theirs.next()) {
                 (_, None) => return false,
-                (">", Some(_)) => return true,
-                (_, Some(">")) => return false,
-                ("*", Some(_)) => {}
+                (b">", Some(_)) => return true,
+                (_, Some(b">")) => return false,
+                (b"*", Some(_)) => {}
                 (ours, Some(token)) if ours == token => {}
                 _ => return false,
             }
@@ -97,13 +97,13 @@ impl SubjectPattern {
     /// Whether some subject is matched by both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        let mut ours = self.as_str().split('.');
-        let mut theirs = other.as_str().split('.');
+        let mut ours = tokens(self.as_str());
+        let mut theirs = tokens(other.as_str());
         loop {
             match (ours.next(), theirs.next()) {
-                (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+                (None, None) | (Some(b">"), Some(_)) | (Some(_), Some(b">")) => return true,
                 (None, Some(_)) | (Some(_), None) => return false,
-                (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+                (Some(b"*"), Some(_)) | (Some(_), Some(b"*")) => {}
                 (Some(our), Some(their)) if our == their => {}
                 _ => return false,
             }

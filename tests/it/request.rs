@@ -8,7 +8,7 @@ use async_nats::HeaderMap;
 use futures_util::StreamExt;
 use serde_json::json;
 
-use crate::harness::{Bridge, Nats, SOON, arrived, eventually, round_trip, within};
+use crate::harness::{Bridge, Client, Nats, SOON, arrived, eventually, round_trip, within};
 
 /// A service that answers every request with this.
 pub(super) async fn service(nats: &Nats, subject: &str, replies: Vec<(HeaderMap, Vec<u8>)>) {
@@ -155,6 +155,27 @@ async fn no_reply_in_time_leaves_the_outcome_unknown() {
         let problem = answer.expect_problem(504, "reply-timeout");
         assert_eq!(problem["outcome"], "unknown");
         assert_eq!(problem["retryable"], false);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_has_waited_longer_before_keeps_a_shorter_timeout() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    service(&nats, "svc", vec![(HeaderMap::new(), b"hi".to_vec())]).await;
+    service(&nats, "silent", Vec::new()).await;
+    for client in [Client::new(&bridge.url("")), Client::http2(&bridge.url(""))] {
+        let ask = |path: &str| client.post(&format!("/v1/request/{path}")).send();
+        ask("svc?timeout=30s").await.expect(200);
+        for millis in [400, 200, 600] {
+            let began = Instant::now();
+            let answer = ask(&format!("silent?timeout={millis}ms")).await;
+            answer.expect_problem(504, "reply-timeout");
+            let took = began.elapsed();
+            assert!(took >= Duration::from_millis(millis), "{took:?}");
+            assert!(took < Duration::from_secs(20), "{took:?}, not {millis} ms");
+        }
+        ask("svc?timeout=30s").await.expect(200);
     }
 }
 

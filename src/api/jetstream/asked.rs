@@ -1,13 +1,13 @@
 //! One request to JetStream's endpoints, taken apart.
 
-use axum::body::Body;
 use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
 use http::{HeaderMap, header};
 
 use super::access::Access;
 use crate::api::query::{Params, Query};
-use crate::layers::body::collect;
 use crate::layers::captures::Captures;
+use crate::layers::context::Context;
 use crate::layers::deadline::Deadline;
 use crate::problem::Problem;
 use crate::subject::Name;
@@ -22,7 +22,7 @@ pub struct Asked {
     pub(super) deadline: Deadline,
     /// Where spans belong, where the request is traced.
     pub(super) origin: Option<Origin>,
-    body: Body,
+    body: Bytes,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Asked {
@@ -30,7 +30,8 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let deadline = Deadline::of(&request);
-        let (parts, body) = request.into_parts();
+        let (mut parts, _body) = request.into_parts();
+        let body = Context::take_body(&mut parts.extensions);
         let path = Captures::of(&parts.extensions)?.clone();
         Ok(Self {
             path,
@@ -78,7 +79,7 @@ impl Asked {
     }
 
     /// The body, whole.
-    pub(super) async fn body(self) -> Result<bytes::Bytes, Problem> {
-        collect(self.body).await
+    pub(super) fn body(self) -> Bytes {
+        self.body
     }
 }

@@ -173,7 +173,7 @@ pub async fn put(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Respo
     asked.query(&PARAMS)?;
     let (stream, consumer) = (asked.stream()?, asked.consumer()?);
     let call = js.call(asked.deadline.at);
-    let mut config = ConfigJson::read(&asked.body().await?)?;
+    let mut config = ConfigJson::read(&asked.body())?;
     config.must_be("durable_name", consumer.as_str())?;
     config.must_be("name", consumer.as_str())?;
     is_pull(&config)?;

@@ -113,7 +113,7 @@ pub async fn put(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Respo
     asked.query(&PARAMS)?;
     let stream = asked.stream()?;
     let call = js.call(asked.deadline.at);
-    let mut config = ConfigJson::read(&asked.body().await?)?;
+    let mut config = ConfigJson::read(&asked.body())?;
     config.must_be("name", stream.as_str())?;
     let (status, info) = create_or_update(&js.api, &stream, &config, call).await?;
     let mut body = Map::new();

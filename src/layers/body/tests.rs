@@ -2,7 +2,9 @@ use super::*;
 use crate::layers::context::Context;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::metrics::Gauge;
+use bytes::Bytes;
 use futures_util::stream;
+use tokio::time::Instant;
 
 fn rules(intake: Intake, limit: SizeLimit, budget: u64) -> Rules {
     Rules {
@@ -27,9 +29,9 @@ fn request(body: Body) -> Request {
     with_deadline(body, Duration::from_secs(60))
 }
 
-async fn admit(rules: &Rules, mut request: Request) -> Result<(Request, Room), Problem> {
-    let room = rules.take_in(&mut request).await?;
-    Ok((request, room))
+async fn admit(rules: &Rules, mut request: Request) -> Result<(Request, Taken<'_>), Problem> {
+    let taken = rules.take_in(&mut request).await?;
+    Ok((request, taken))
 }
 
 fn with_deadline(body: Body, timeout: Duration) -> Request {
@@ -39,12 +41,13 @@ fn with_deadline(body: Body, timeout: Duration) -> Request {
 }
 
 async fn taken(rules: &Rules, body: Body) -> Result<usize, Code> {
-    let (request, _room) = admit(rules, request(body))
+    let (mut request, _taken) = admit(rules, request(body))
         .await
         .map_err(|problem| problem.code())?;
+    let whole = Context::take_body(request.extensions_mut());
     let bytes = collect(request.into_body()).await;
     bytes
-        .map(|bytes| bytes.len())
+        .map(|bytes| whole.len() + bytes.len())
         .map_err(|problem| problem.code())
 }
 
@@ -128,7 +131,7 @@ async fn a_whole_body_has_the_requests_deadline_and_is_late_from_half_of_it_on()
         let request = with_deadline(after(wait), Duration::from_secs(4));
         let taken = admit(&whole, request).await;
         assert_eq!(taken.is_ok(), came, "{wait}");
-        let is_late = taken.is_ok_and(|(_, room)| room.is_late());
+        let is_late = taken.is_ok_and(|(_, taken)| taken.late);
         assert_eq!(is_late, late, "{wait}");
         assert_eq!(start.elapsed(), Duration::from_secs(wait.min(4)));
     }

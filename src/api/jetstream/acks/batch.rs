@@ -105,7 +105,7 @@ pub async fn many(State(js): State<Arc<JetStream>>, mut asked: Asked) -> Result<
     asked.query(&PARAMS)?;
     let origin = asked.origin.take();
     let call = js.call(asked.deadline.at);
-    let entries = read(&asked.body().await?)?;
+    let entries = read(&asked.body())?;
     let drawn = js.bodies.draw(entries.len() as u64 * ENTRY_BYTES);
     let drawn = drawn.ok_or_else(JetStream::no_room)?;
     let span = SettleSpan::many(origin, entries.len());
