@@ -4,10 +4,12 @@ mod paid;
 
 use async_nats::HeaderMap as NatsHeaders;
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::layers::Answer;
+use crate::problem::Problem;
 use crate::translate::headers::{Rules, to_http};
 
 pub(super) use paid::paid;
@@ -21,6 +23,11 @@ pub fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
+}
+
+/// What is known to be wrong before anything is awaited.
+pub(super) fn refuse(problem: Problem) -> Answer {
+    Box::pin(std::future::ready(problem.into_response()))
 }
 
 /// A 200 with a body of natsway's own words.

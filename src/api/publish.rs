@@ -8,17 +8,19 @@ use std::sync::Arc;
 use async_nats::header::{
     NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID,
 };
-use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
 use futures_util::TryFutureExt as _;
 use http::StatusCode;
 
+use super::answer::{self, refuse};
+use super::body;
 use super::jetstream::Api;
 use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
 use super::session::Session;
-use super::{answer, body};
 use crate::config::{self, Confirm, PublishAction};
+use crate::layers::Answer;
 use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::nats::{self, Call, Nats, Outbound};
@@ -105,22 +107,33 @@ impl Publish {
         })
     }
 
-    async fn finish(self: Arc<Self>, draft: Draft) -> Result<Response, Problem> {
-        let nats = self.recipe.session().nats();
-        let message = draft.message;
-        let (confirm, status) = match draft.confirm {
+    fn finish(self: Arc<Self>, draft: Draft) -> Answer {
+        let Draft {
+            subject,
+            message,
+            confirm,
+            expect,
+            sending,
+            call,
+        } = draft;
+        let (confirm, status) = match confirm {
             Confirm::None => (nats::Confirm::Accepted, StatusCode::ACCEPTED),
             Confirm::Server => (nats::Confirm::Server, StatusCode::NO_CONTENT),
             Confirm::Stream => {
-                // Boxed, so that the others need no room for it.
-                let stored = self.store(&draft.subject, &message, &draft.expect, draft.call);
-                return draft.sending.run(Box::pin(stored)).await;
+                return Box::pin(async move {
+                    let stored = self.store(&subject, &message, &expect, call);
+                    sending.run(stored).await.into_response()
+                });
             }
         };
-        let sent = nats.publish(message, confirm, draft.call);
-        let sent = sent.map_err(|failure| Problem::from_failure(failure, Doing::Publish));
-        draft.sending.run(sent).await?;
-        Ok(answer::empty(status))
+        Box::pin(async move {
+            let sent = self.recipe.session().nats().publish(message, confirm, call);
+            let sent = sent.map_err(|failure| Problem::from_failure(failure, Doing::Publish));
+            match sending.run(sent).await {
+                Ok(()) => answer::empty(status),
+                Err(problem) => problem.into_response(),
+            }
+        })
     }
 
     async fn store(
@@ -170,16 +183,13 @@ fn is_stored_once(message: &Outbound) -> bool {
     })
 }
 
-/// Handles one request.
-///
-/// # Errors
-/// Whatever is wrong with it, or became of it.
-pub async fn handle(
-    State(verb): State<Arc<Publish>>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let draft = verb.draft(request)?;
-    verb.finish(draft).await
+/// Handles one request. What is wrong with it is said before anything is awaited, so that the answer's
+/// future holds a message and not a request.
+pub fn handle(verb: &Arc<Publish>, request: Box<Request>) -> Answer {
+    match verb.draft(*request) {
+        Ok(draft) => Arc::clone(verb).finish(draft),
+        Err(problem) => refuse(problem),
+    }
 }
 
 /// The `confirm` parameter.

@@ -7,16 +7,18 @@ pub(super) mod refusal;
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 
+use super::answer::{self, refuse};
+use super::body;
 use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
 use super::session::Session;
-use super::{answer, body};
 use crate::config::{self, RequestAction};
+use crate::layers::Answer;
 use crate::layers::captures::Captures;
 use crate::layers::deadline::Deadline;
 use crate::layers::memory::Budget;
@@ -97,19 +99,28 @@ impl Requester {
         })
     }
 
-    async fn finish(self: Arc<Self>, draft: Draft) -> Result<Response, Problem> {
-        let nats = self.recipe.session().nats();
-        let message = draft.message;
-        if let Some(many) = draft.many {
-            // Boxed, so that one reply needs no room for many.
-            let answer = many.answer(message, draft.call, nats, &self.bodies, &self.drain);
-            return draft.sending.run(Box::pin(answer)).await;
+    fn finish(self: Arc<Self>, draft: Draft) -> Answer {
+        let Draft {
+            message,
+            many,
+            sending,
+            call,
+        } = draft;
+        if let Some(many) = many {
+            return Box::pin(async move {
+                let nats = self.recipe.session().nats();
+                let answer = many.answer(message, call, nats, &self.bodies, &self.drain);
+                sending.run(answer).await.into_response()
+            });
         }
-        let answer = nats.request(message, draft.call).map(|reply| {
-            let reply = reply.map_err(|failure| Problem::from_failure(failure, Doing::Request))?;
-            self.answer(reply)
-        });
-        draft.sending.run(answer).await
+        Box::pin(async move {
+            let reply = self.recipe.session().nats().request(message, call);
+            let answer = reply.map(|reply| match reply {
+                Ok(reply) => self.answer(reply),
+                Err(failure) => Err(Problem::from_failure(failure, Doing::Request)),
+            });
+            sending.run(answer).await.into_response()
+        })
     }
 
     fn answer(&self, reply: Reply) -> Result<Response, Problem> {
@@ -140,14 +151,10 @@ pub(super) fn no_room_for_reply() -> Problem {
     Problem::from_failure(Failure::NoRoomForReply, Doing::Request)
 }
 
-/// Handles one request.
-///
-/// # Errors
-/// Whatever is wrong with it, or became of it.
-pub async fn handle(
-    State(verb): State<Arc<Requester>>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let draft = verb.draft(request)?;
-    verb.finish(draft).await
+/// Handles one request, as [`super::publish::handle`] does.
+pub fn handle(verb: &Arc<Requester>, request: Box<Request>) -> Answer {
+    match verb.draft(*request) {
+        Ok(draft) => Arc::clone(verb).finish(draft),
+        Err(problem) => refuse(problem),
+    }
 }

@@ -135,7 +135,8 @@ struct Flight<'a> {
     is_answered: bool,
     /// The trace, where the request is traced.
     trace: Option<TraceId>,
-    line: Option<Line>,
+    /// Boxed, so that who logs nothing needs no room for it.
+    line: Option<Box<Line>>,
 }
 
 #[derive(Clone, Copy)]
@@ -164,7 +165,7 @@ impl<'a> Flight<'a> {
             started,
             is_answered: false,
             trace: request.extensions().get().map(Origin::trace_id),
-            line: is_logged.then(|| Line::begin(Arc::clone(recorder), request, started)),
+            line: is_logged.then(|| Box::new(Line::begin(Arc::clone(recorder), request, started))),
         }
     }
 

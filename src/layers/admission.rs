@@ -269,11 +269,12 @@ pub struct Admission<N> {
 
 impl<N: Handle> Handle for Admission<N> {
     async fn handle(&self, request: Box<Request>) -> Response {
-        match self.places.enter(Deadline::of(&request).at).await {
-            // Many replies and fetched messages stream from a unary route.
-            Ok(permit) => until_end(self.next.handle(request).await, permit),
-            Err(problem) => problem.into_response(),
-        }
+        let place = match self.places.enter(Deadline::of(&request).at).await {
+            Ok(place) => place,
+            Err(problem) => return problem.into_response(),
+        };
+        // Many replies and fetched messages stream from a unary route.
+        until_end(self.next.handle(request).await, place)
     }
 }
 
@@ -303,13 +304,12 @@ pub struct StreamAdmission<N> {
 
 impl<N: Handle> Handle for StreamAdmission<N> {
     async fn handle(&self, mut request: Box<Request>) -> Response {
-        match self.enter(Deadline::of(&request)).await {
-            Ok(permit) => {
-                request.extensions_mut().insert(permit.clone());
-                until_end(self.next.handle(request).await, permit)
-            }
-            Err(problem) => problem.into_response(),
-        }
+        let permit = match self.enter(Deadline::of(&request)).await {
+            Ok(permit) => permit,
+            Err(problem) => return problem.into_response(),
+        };
+        request.extensions_mut().insert(permit.clone());
+        until_end(self.next.handle(request).await, permit)
     }
 }
 

@@ -195,16 +195,15 @@ pub struct WithBody<N> {
 
 impl<N: Handle> Handle for WithBody<N> {
     async fn handle(&self, mut request: Box<Request>) -> Response {
-        match self.rules.take_in(&mut request).await {
-            Ok(taken) => {
-                let mut response = self.next.handle(request).await;
-                if taken.late {
-                    response.extensions_mut().insert(CameLate);
-                }
-                response
-            }
-            Err(problem) => problem.into_response(),
+        let taken = match self.rules.take_in(&mut request).await {
+            Ok(taken) => taken,
+            Err(problem) => return problem.into_response(),
+        };
+        let mut response = self.next.handle(request).await;
+        if taken.late {
+            response.extensions_mut().insert(CameLate);
         }
+        response
     }
 }
 

@@ -131,13 +131,14 @@ impl<N: Handle> Handle for WithDeadline<N> {
         context.deadline = Some(Deadline::after(timeout));
         let waits = !context.is_polled_at_the_end;
         let mut answer = pin!(self.next.handle(request));
-        let mut expired = pin!(waits.then(|| self.drain.expired()));
+        // Boxed: of a connection of HTTP/1.1 nobody waits for it.
+        let mut expired = waits.then(|| Box::pin(self.drain.expired()));
         poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(response);
             }
-            let is_over = match expired.as_mut().as_pin_mut() {
-                Some(expired) => expired.poll(cx).is_ready(),
+            let is_over = match &mut expired {
+                Some(expired) => expired.as_mut().poll(cx).is_ready(),
                 None => self.drain.is_expired(),
             };
             match is_over {

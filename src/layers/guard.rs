@@ -125,10 +125,11 @@ pub struct Guard<N> {
 
 impl<N: Handle> Handle for Guard<N> {
     async fn handle(&self, request: Box<Request>) -> Response {
-        match self.check(&request) {
-            Ok(()) => self.next.handle(request).await,
-            Err(problem) => problem.into_response(),
+        // Not a `match`: its scrutinee would live in the future for as long as the request does.
+        if let Err(problem) = self.check(&request) {
+            return problem.into_response();
         }
+        self.next.handle(request).await
     }
 }
 

@@ -40,10 +40,11 @@ impl<N: Handle> Handle for Traced<N> {
         let span = self
             .tracer
             .as_ref()
-            .and_then(|tracer| enter(&tracer.0, &tracer.1, &mut request));
+            .and_then(|tracer| enter(&tracer.0, &tracer.1, &mut request))
+            .map(Box::new);
         let response = self.next.handle(request).await;
         if let Some(span) = span {
-            leave(span, &response);
+            leave(*span, &response);
         }
         response
     }

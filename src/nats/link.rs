@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::Either;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -176,27 +177,30 @@ impl Link {
         .unwrap_or(Err(Failure::Disconnected))
     }
 
-    /// Publishes a message.
+    /// Publishes a message. It is queued by this call, if nobody wants to wait for a connection: so the
+    /// future has no room for a message, and only waits for what becomes of it.
     ///
     /// # Errors
     /// What [`Failure`] says; [`Failure::is_not_sent`] tells whether it may have arrived.
-    pub async fn publish(
+    pub fn publish(
         &self,
         message: Outbound,
         confirm: Confirm,
         call: Call,
-    ) -> Result<(), Failure> {
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
         if call.wait {
-            // Boxed, so that who does not wait needs no room for it.
-            return Box::pin(self.publish_waiting(message, confirm, call)).await;
+            return Either::Left(Box::pin(self.publish_waiting(message, confirm, call)));
         }
-        let refused = match self.publish_once(message, confirm, call.deadline).await {
-            Ok(()) => return Ok(()),
-            Err(refused) => refused,
-        };
-        let again = self.elsewhere(refused)?;
-        let done = Box::pin(self.publish_once(again, confirm, call.deadline)).await;
-        done.map_err(Failure::from)
+        let begun = self.begin_publish(message, confirm);
+        Either::Right(async move {
+            let refused = match outcome(begun, call.deadline).await {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            let again = self.elsewhere(refused)?;
+            let done = Box::pin(self.publish_once(again, confirm, call.deadline)).await;
+            done.map_err(Failure::from)
+        })
     }
 
     async fn publish_once(
@@ -205,10 +209,7 @@ impl Link {
         confirm: Confirm,
         deadline: Instant,
     ) -> Result<(), Refused> {
-        match self.begin_publish(message, confirm)? {
-            Some(pending) => pending.outcome_or_back(deadline).await,
-            None => Ok(()),
-        }
+        outcome(self.begin_publish(message, confirm), deadline).await
     }
 
     /// What a connection handed back when it went, if another one is there already.
@@ -251,21 +252,32 @@ impl Link {
         }
     }
 
-    /// Sends a request and waits for one reply.
+    /// Sends a request, by this call as [`Self::publish`] does, and waits for one reply.
     ///
     /// # Errors
     /// As [`Self::publish`], and [`Failure::NoResponders`].
-    pub async fn request(&self, message: Outbound, call: Call) -> Result<Reply, Failure> {
+    pub fn request(
+        &self,
+        message: Outbound,
+        call: Call,
+    ) -> impl Future<Output = Result<Reply, Failure>> + Send {
         if call.wait {
-            return Box::pin(self.request_waiting(message, call)).await;
+            return Either::Left(Box::pin(self.request_waiting(message, call)));
         }
-        let refused = match self.request_once(message, call.deadline).await {
-            Ok(reply) => return Ok(reply),
-            Err(refused) => refused,
-        };
-        let again = self.elsewhere(refused)?;
-        let done = Box::pin(self.request_once(again, call.deadline)).await;
-        done.map_err(Failure::from)
+        let begun = self.begin_request(message);
+        Either::Right(async move {
+            let reply = match begun {
+                Ok(pending) => pending.reply_or_back(call.deadline).await,
+                Err(refused) => Err(refused),
+            };
+            let refused = match reply {
+                Ok(reply) => return Ok(reply),
+                Err(refused) => refused,
+            };
+            let again = self.elsewhere(refused)?;
+            let done = Box::pin(self.request_once(again, call.deadline)).await;
+            done.map_err(Failure::from)
+        })
     }
 
     async fn request_once(&self, message: Outbound, deadline: Instant) -> Result<Reply, Refused> {
@@ -343,6 +355,17 @@ impl Link {
             .filter(|connection| connection.epoch == epoch)
             .ok_or(Failure::Lost)?;
         connection.fence(deadline).await
+    }
+}
+
+/// What becomes of a message that was queued, or was not; at once where nobody waits for that.
+async fn outcome(
+    begun: Result<Option<Pending>, Refused>,
+    deadline: Instant,
+) -> Result<(), Refused> {
+    match begun? {
+        Some(pending) => pending.outcome_or_back(deadline).await,
+        None => Ok(()),
     }
 }
 

@@ -124,7 +124,16 @@ impl Unhandled {
         self
     }
 
-    /// What answers.
+    /// What answers, without axum's taking the request apart and putting it together again.
+    pub fn answer<S>(mut self, answer: fn(&S, Box<Request>) -> Answer, state: S) -> Route
+    where
+        S: Send + Sync + 'static,
+    {
+        self.route.verb = Verb::of_fn(move |request| answer(&state, request));
+        self.route
+    }
+
+    /// What answers, as a handler of axum's.
     pub fn handler<H, T, S>(mut self, handler: H, state: S) -> Route
     where
         H: Handler<T, S, Future = Answer> + Sync,

@@ -51,7 +51,7 @@ fn publish(context: &Context<'_>) -> Route {
     let settings = &context.config.api.publish;
     Route::new("publish", Method::POST, PUBLISH, settings.policy())
         .describe(describe::publish())
-        .handler(
+        .answer(
             publish::handle,
             publish::Publish::built_in(settings, context.nats),
         )
@@ -79,7 +79,7 @@ fn request(context: &Context<'_>, shared: &Shared) -> Route {
     let settings = &context.config.api.request;
     Route::new("request", Method::POST, REQUEST, settings.policy())
         .describe(describe::request())
-        .handler(
+        .answer(
             request::handle,
             request::Requester::built_in(settings, context.nats, &shared.bodies, &shared.drain),
         )
@@ -105,7 +105,7 @@ fn declared(
         Some(Action::Publish(action)) => Some(
             unhandled()
                 .describe(describe::declared_publish(route, action))
-                .handler(
+                .answer(
                     publish::handle,
                     publish::Publish::declared(route, action, context.nats).map_err(unusable)?,
                 ),
@@ -113,7 +113,7 @@ fn declared(
         Some(Action::Request(action)) => Some(
             unhandled()
                 .describe(describe::declared_request(route, action))
-                .handler(
+                .answer(
                     request::handle,
                     request::Requester::declared(
                         route,
