@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -48,7 +49,7 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin);
     let pages = Verb::of_fn(move |request| {
         use tower::Service as _;
-        let answer = pages.clone().call(*request);
+        let answer = pages.clone().call(request.into_http());
         Box::pin(async move {
             match answer.await {
                 Ok(response) => response,
@@ -65,8 +66,8 @@ pub fn router(admin: Admin) -> Router {
             .layer(guard::layer(&Hosts::default(), &Origins::default()))
             .service(pages),
     );
-    Router::new().fallback_service(tower::service_fn(move |request| {
-        let answer = stack.call(Box::new(request));
+    Router::new().fallback_service(tower::service_fn(move |request: http::Request<Body>| {
+        let answer = stack.call(request.into());
         async move { Ok::<_, Infallible>(answer.await) }
     }))
 }

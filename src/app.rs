@@ -103,8 +103,12 @@ pub fn openapi(config: Config) -> Result<serde_json::Value, StartError> {
 impl server::Serve for Routes {
     type Answer = Answering;
 
-    fn answer(&self, request: http::Request<hyper::body::Incoming>) -> Self::Answer {
-        self.answer(request)
+    fn answer(
+        &self,
+        request: http::Request<hyper::body::Incoming>,
+        context: crate::layers::context::Context,
+    ) -> Self::Answer {
+        self.answer(request, context)
     }
 }
 

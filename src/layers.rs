@@ -31,9 +31,10 @@ pub mod trace;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::Request;
 use axum::handler::Handler;
 use axum::response::Response;
+
+pub use context::Request;
 
 /// An answer that is on its way.
 pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -64,7 +65,7 @@ impl Verb {
         T: 'static,
     {
         Self(Arc::new(move |request| {
-            handler.clone().call(*request, state.clone())
+            handler.clone().call(request.into_http(), state.clone())
         }))
     }
 

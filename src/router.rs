@@ -45,7 +45,6 @@ use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::Response;
 use http::Method;
 use hyper::body::Incoming;
@@ -56,7 +55,7 @@ pub use stacks::Shared;
 pub use standing::Kept;
 
 use crate::layers::context;
-use crate::layers::{Answer, Verb};
+use crate::layers::{Answer, Request, Verb};
 
 use endpoint::Endpoint;
 use stacks::Stacks;
@@ -130,7 +129,7 @@ impl Built {
         let endpoint = found.value;
         if !found.params.is_empty() {
             let captures = endpoint.captured(found.params.iter().map(|(_, value)| value));
-            context::Context::of_mut(&mut request).captures = captures;
+            request.context.captures = captures;
         }
         endpoint.answer(request)
     }
@@ -190,8 +189,10 @@ impl Routes {
 impl Routes {
     /// The answer of the routes in force.
     #[must_use]
-    pub fn answer(&self, request: http::Request<Incoming>) -> Answering {
-        Answering(self.current.load().answer(Box::new(request.map(Body::new))))
+    pub fn answer(&self, request: http::Request<Incoming>, context: context::Context) -> Answering {
+        let http = request.map(Body::new);
+        let request = Box::new(Request { http, context });
+        Answering(self.current.load().answer(request))
     }
 }
 

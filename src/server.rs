@@ -32,6 +32,7 @@ pub use listen::{BindError, Listener, bind};
 pub use pace::Timers;
 pub use slots::Slots;
 
+use crate::layers::context::Context;
 use crate::layers::peer::Peer;
 use crate::lifecycle::Drain;
 use crate::telemetry::metrics::{Gauge, GaugeGuard, Rejections};
@@ -44,15 +45,16 @@ pub trait Serve: Clone + Send + Sync + 'static {
     /// An answer on its way.
     type Answer: Future<Output = Result<Response, Infallible>> + Send + 'static;
 
-    /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> Self::Answer;
+    /// Answers one request, of which the server knows what the context says.
+    fn answer(&self, request: Request<Incoming>, context: Context) -> Self::Answer;
 }
 
 /// Few ask, so it may be cloned for each.
 impl Serve for axum::Router {
     type Answer = axum::routing::future::RouteFuture<Infallible>;
 
-    fn answer(&self, request: Request<Incoming>) -> Self::Answer {
+    fn answer(&self, mut request: Request<Incoming>, context: Context) -> Self::Answer {
+        request.extensions_mut().insert(context);
         tower::Service::call(&mut self.clone(), request)
     }
 }

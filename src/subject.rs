@@ -103,6 +103,12 @@ impl Subject {
         self.0.clone()
     }
 
+    /// The same, where nobody needs it any more.
+    #[must_use]
+    pub fn into_nats(self) -> async_nats::Subject {
+        self.0
+    }
+
     /// The part before the first dot.
     #[must_use]
     pub fn first_token(&self) -> &str {

@@ -1,9 +1,7 @@
 //! A body that becomes one payload.
 
 use bytes::Bytes;
-use http::Extensions;
 
-use crate::layers::context::Context;
 use crate::nats::Nats;
 use crate::problem::{Code, Problem};
 use crate::translate::headers::wire_len;
@@ -14,11 +12,10 @@ use crate::translate::headers::wire_len;
 /// # Errors
 /// When it is too large.
 pub fn payload(
-    extensions: &mut Extensions,
+    payload: Bytes,
     headers: Option<&async_nats::HeaderMap>,
     nats: &Nats,
 ) -> Result<Bytes, Problem> {
-    let payload = Context::take_body(extensions);
     let limit = nats.max_payload();
     match payload.len() > limit.saturating_sub(wire_len(headers)) {
         true => Err(Problem::new(Code::PayloadTooLarge).limit(limit)),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use async_nats::header::{
     NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID,
 };
-use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::TryFutureExt as _;
 use http::StatusCode;
@@ -20,9 +19,7 @@ use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
 use super::session::Session;
 use crate::config::{self, Confirm, PublishAction};
-use crate::layers::Answer;
-use crate::layers::captures::Captures;
-use crate::layers::deadline::Deadline;
+use crate::layers::{Answer, Request};
 use crate::nats::{self, Call, Nats, Outbound};
 use crate::problem::{Doing, Outcome, Problem};
 use crate::subject::{Name, Subject};
@@ -80,9 +77,10 @@ impl Publish {
 
     /// The message, and what shall become of it.
     fn draft(&self, request: Request) -> Result<Draft, Problem> {
-        let deadline = Deadline::of(&request);
-        let (mut parts, _body) = request.into_parts();
-        let captures = Captures::of(&parts.extensions)?;
+        let deadline = request.deadline();
+        let Request { http, context } = request;
+        let (mut parts, _body) = http.into_parts();
+        let captures = context.captures.checked()?;
         let (recipe, session) = (&self.recipe, self.recipe.session());
         let query = recipe.query(parts.uri.query())?;
         let confirm = confirm_of(&query)?.unwrap_or(self.confirm);
@@ -96,12 +94,16 @@ impl Publish {
         );
         let mut headers = recipe.headers(&parts.headers, captures, &query)?;
         expect.write(&mut headers, session.nats())?;
-        let payload = body::payload(&mut parts.extensions, headers.as_ref(), session.nats())?;
+        let payload = body::payload(context.body, headers.as_ref(), session.nats())?;
+        // Shared only where somebody else asks for it.
+        let promise = match confirm {
+            Confirm::None => Promise::Sent(nats::Confirm::Accepted, StatusCode::ACCEPTED),
+            Confirm::Server => Promise::Sent(nats::Confirm::Server, StatusCode::NO_CONTENT),
+            Confirm::Stream => Promise::Stored(subject.clone(), expect),
+        };
         Ok(Draft {
-            message: Outbound::new(subject.to_nats(), payload).with_headers(headers),
-            subject,
-            confirm,
-            expect,
+            message: Outbound::new(subject.into_nats(), payload).with_headers(headers),
+            promise,
             sending,
             call: session.call(deadline.at),
         })
@@ -109,31 +111,25 @@ impl Publish {
 
     fn finish(self: Arc<Self>, draft: Draft) -> Answer {
         let Draft {
-            subject,
             message,
-            confirm,
-            expect,
+            promise,
             sending,
             call,
         } = draft;
-        let (confirm, status) = match confirm {
-            Confirm::None => (nats::Confirm::Accepted, StatusCode::ACCEPTED),
-            Confirm::Server => (nats::Confirm::Server, StatusCode::NO_CONTENT),
-            Confirm::Stream => {
-                return Box::pin(async move {
-                    let stored = self.store(&subject, &message, &expect, call);
-                    sending.run(stored).await.into_response()
-                });
-            }
-        };
-        Box::pin(async move {
-            let sent = self.recipe.session().nats().publish(message, confirm, call);
-            let sent = sent.map_err(|failure| Problem::from_failure(failure, Doing::Publish));
-            match sending.run(sent).await {
-                Ok(()) => answer::empty(status),
-                Err(problem) => problem.into_response(),
-            }
-        })
+        match promise {
+            Promise::Sent(confirm, status) => Box::pin(async move {
+                let sent = self.recipe.session().nats().publish(message, confirm, call);
+                let sent = sent.map_err(|failure| Problem::from_failure(failure, Doing::Publish));
+                match sending.run(sent).await {
+                    Ok(()) => answer::empty(status),
+                    Err(problem) => problem.into_response(),
+                }
+            }),
+            Promise::Stored(subject, expect) => Box::pin(async move {
+                let stored = self.store(&subject, &message, &expect, call);
+                sending.run(stored).await.into_response()
+            }),
+        }
     }
 
     async fn store(
@@ -155,12 +151,18 @@ impl Publish {
 
 /// A message, and what shall become of it.
 struct Draft {
-    subject: Subject,
     message: Outbound,
-    confirm: Confirm,
-    expect: Expect,
+    promise: Promise,
     sending: Sending,
     call: Call,
+}
+
+/// What a 2xx will say.
+enum Promise {
+    /// That natsway, or the server, has it.
+    Sent(nats::Confirm, StatusCode),
+    /// That a stream has stored it, under this subject.
+    Stored(Subject, Expect),
 }
 
 /// What a stream's publisher is told about sending the message again: where nobody knows whether it is

@@ -7,7 +7,6 @@ pub(super) mod refusal;
 
 use std::sync::Arc;
 
-use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -18,10 +17,8 @@ use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
 use super::session::Session;
 use crate::config::{self, RequestAction};
-use crate::layers::Answer;
-use crate::layers::captures::Captures;
-use crate::layers::deadline::Deadline;
 use crate::layers::memory::Budget;
+use crate::layers::{Answer, Request};
 use crate::lifecycle::Drain;
 use crate::nats::{Call, Failure, Nats, Outbound, Reply};
 use crate::problem::{Doing, Problem};
@@ -75,9 +72,10 @@ impl Requester {
 
     /// The message, and how it is answered.
     fn draft(&self, request: Request) -> Result<Draft, Problem> {
-        let deadline = Deadline::of(&request);
-        let (mut parts, _body) = request.into_parts();
-        let captures = Captures::of(&parts.extensions)?;
+        let deadline = request.deadline();
+        let Request { http, context } = request;
+        let (mut parts, _body) = http.into_parts();
+        let captures = context.captures.checked()?;
         let recipe = &self.recipe;
         let query = recipe.query(parts.uri.query())?;
         let many = Many::read(&query, &parts.headers)?;
@@ -90,9 +88,9 @@ impl Requester {
         );
         let headers = recipe.headers(&parts.headers, captures, &query)?;
         let nats = recipe.session().nats();
-        let payload = body::payload(&mut parts.extensions, headers.as_ref(), nats)?;
+        let payload = body::payload(context.body, headers.as_ref(), nats)?;
         Ok(Draft {
-            message: Outbound::new(subject.to_nats(), payload).with_headers(headers),
+            message: Outbound::new(subject.into_nats(), payload).with_headers(headers),
             many,
             sending,
             call: recipe.session().call(deadline.at),

@@ -4,18 +4,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
 use opentelemetry::trace::TraceId;
 use tokio::time::Instant;
 use tower::Layer;
 
-use super::Handle;
-use super::context::Context;
 use super::held::until_end;
 use super::peer::Peer;
 use super::request_id::RequestId;
+use super::{Handle, Request};
 use crate::config::AccessLog;
 use crate::problem::{Code, Problem, Source};
 use crate::telemetry::logs::ACCESS;
@@ -205,7 +203,7 @@ impl Drop for Flight<'_> {
 
 impl Line {
     fn begin(recorder: Arc<Recorder>, request: &Request, started: Instant) -> Self {
-        let context = Context::of(request);
+        let context = &request.context;
         Self {
             recorder,
             started,
@@ -275,7 +273,7 @@ mod tests {
         let failing =
             Verb::of_fn(|_| Box::pin(async { Problem::new(Code::NoResponders).into_response() }));
         recorded(&metrics, failing)
-            .handle(Request::new(Body::empty()).into())
+            .handle(http::Request::new(Body::empty()).into())
             .await;
         let text = metrics.text();
         let problem = "natsway_http_problems_total{route=\"r\",code=\"no-responders\",source=\"responder\"} 1";
@@ -293,7 +291,7 @@ mod tests {
         let metrics = Metrics::new();
         let stack = recorded(&metrics, Verb::of_fn(|_| Box::pin(std::future::pending())));
         {
-            let answer = stack.handle(Request::new(Body::empty()).into());
+            let answer = stack.handle(http::Request::new(Body::empty()).into());
             tokio::pin!(answer);
             assert!(futures_util::poll!(answer.as_mut()).is_pending());
             assert!(

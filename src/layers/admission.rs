@@ -13,16 +13,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::Layer;
 
-use super::Handle;
 use super::deadline::Deadline;
 use super::held::until_end;
+use super::{Handle, Request};
 use crate::config::Concurrency;
 use crate::problem::{Code, Problem};
 use crate::telemetry::metrics::{Gauge, GaugeGuard};
@@ -269,7 +268,7 @@ pub struct Admission<N> {
 
 impl<N: Handle> Handle for Admission<N> {
     async fn handle(&self, request: Box<Request>) -> Response {
-        let place = match self.places.enter(Deadline::of(&request).at).await {
+        let place = match self.places.enter(request.deadline().at).await {
             Ok(place) => place,
             Err(problem) => return problem.into_response(),
         };
@@ -304,7 +303,7 @@ pub struct StreamAdmission<N> {
 
 impl<N: Handle> Handle for StreamAdmission<N> {
     async fn handle(&self, mut request: Box<Request>) -> Response {
-        let permit = match self.enter(Deadline::of(&request)).await {
+        let permit = match self.enter(request.deadline()).await {
             Ok(permit) => permit,
             Err(problem) => return problem.into_response(),
         };

@@ -16,15 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http_body::Body as _;
 use tower::Layer;
 
-use super::Handle;
-use super::context::Context;
-use super::deadline::Deadline;
 use super::memory::Budget;
+use super::{Handle, Request};
 use crate::config::SizeLimit;
 use crate::lifecycle::Drain;
 use crate::problem::{Code, Problem};
@@ -122,11 +119,11 @@ impl Rules {
             limit,
             read: 0,
             room: self.budget.lend(first).ok_or_else(no_room)?,
-            clock: Clock::new(Limit::Whole(within, Deadline::of(request)), &self.drain),
+            clock: Clock::new(Limit::Whole(within, request.deadline()), &self.drain),
             late: false,
             body: std::mem::take(request.body_mut()),
         };
-        Context::of_mut(request).body = collect(&mut metered).await?;
+        request.context.body = collect(&mut metered).await?;
         Ok(Taken {
             _kept: Kept::Whole(metered.room),
             late: metered.late,

@@ -12,14 +12,13 @@ mod circuit;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use tower::Layer;
 
-use super::Handle;
 use super::body::CameLate;
 use super::deadline::Deadline;
+use super::{Handle, Request};
 use crate::problem::{Code, Problem};
 use circuit::Verdict;
 
@@ -69,7 +68,7 @@ impl<N: Handle> Handle for WithBreaker<N> {
             Ok(passing) => passing,
             Err(problem) => return problem.into_response(),
         };
-        let deadline = Deadline::of(&request);
+        let deadline = request.deadline();
         let response = self.next.handle(request).await;
         passing.says(match verdict(&response) {
             Verdict::Away if self.is_the_clients_haste(deadline, &response) => Verdict::Nothing,
@@ -92,9 +91,7 @@ mod tests {
     use super::*;
     use crate::config::Breaker;
     use crate::layers::Verb;
-    use crate::layers::context::Context;
     use crate::telemetry::metrics::Gauge;
-    use axum::body::Body;
 
     #[tokio::test(start_paused = true)]
     async fn only_a_wait_as_long_as_the_routes_own_counts() {
@@ -123,9 +120,9 @@ mod tests {
             };
             let circuit = Arc::new(Circuit::new(settings, Gauge::default()));
             let breaker = layer(Some(Arc::clone(&circuit)), own).layer(verb);
-            let mut request = Request::new(Body::empty());
+            let mut request = Request::default();
             let deadline = Deadline::after(Duration::from_secs(asked));
-            Context::of_mut(&mut request).deadline = Some(deadline);
+            request.context.deadline = Some(deadline);
             breaker.handle(request.into()).await;
             assert_eq!(circuit.pass().is_err(), open, "{asked} {waited} {late}");
         }
@@ -144,7 +141,7 @@ mod tests {
         let breaker = layer(Some(circuit), Duration::from_secs(5)).layer(never);
         let mut took = Vec::new();
         for _ in 0..10_000 {
-            let request = Box::new(Request::new(Body::empty()));
+            let request = Box::new(Request::default());
             let start = std::time::Instant::now();
             let response = breaker.handle(request).await;
             took.push(start.elapsed());

@@ -35,16 +35,23 @@ impl Captures {
         }
     }
 
-    /// Those of a request that came through the router.
+    /// Those of a request as axum knows it.
     ///
     /// # Errors
     /// When one is not UTF-8.
     pub fn of(extensions: &Extensions) -> Result<&Self, Problem> {
-        let captures = &Context::in_parts(extensions).captures;
-        if captures.names.is_some() && captures.values.is_none() {
+        Context::in_extensions(extensions).captures.checked()
+    }
+
+    /// The same captures, of which all can be read.
+    ///
+    /// # Errors
+    /// When one is not UTF-8.
+    pub fn checked(&self) -> Result<&Self, Problem> {
+        if self.names.is_some() && self.values.is_none() {
             return Err(Problem::new(Code::InvalidSubject).detail("the path is not UTF-8"));
         }
-        Ok(captures)
+        Ok(self)
     }
 
     /// A capture's value.

@@ -1,11 +1,12 @@
-//! What natsway knows of a request beside what the client sent.
+//! What natsway knows of a request beside what the client sent, and both together.
 //!
-//! One extension for all of it: each of their own would cost a request two allocations, and a lookup
-//! for everybody who asks.
+//! It goes beside the request and not in its extensions, which would cost four allocations, and a lookup
+//! for everybody who asks. Only who is handed a request as axum knows it finds it there.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::body::Body;
 use bytes::Bytes;
 use http::Extensions;
 
@@ -14,7 +15,7 @@ use super::deadline::Deadline;
 use super::peer::Peer;
 use super::request_id::RequestId;
 
-/// The extension. The server makes it, the router and the layers fill it in on the way down.
+/// The server makes it, the router and the layers fill it in on the way down.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     /// Where the request came from; none where no listener is.
@@ -33,15 +34,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// The request's own; none of what it could say if there is no such extension.
+    /// Of a request as axum knows it; none of what it could say if there is no such extension.
     #[must_use]
-    pub fn of(request: &Request) -> &Self {
-        Self::in_parts(request.extensions())
-    }
-
-    /// As [`Self::of`].
-    #[must_use]
-    pub fn in_parts(extensions: &Extensions) -> &Self {
+    pub fn in_extensions(extensions: &Extensions) -> &Self {
         static NOTHING: Context = Context {
             peer: None,
             id: None,
@@ -60,9 +55,57 @@ impl Context {
         own.map(|own| std::mem::take(&mut own.body))
             .unwrap_or_default()
     }
+}
 
-    /// The request's own, to be filled in.
-    pub fn of_mut(request: &mut Request) -> &mut Self {
-        request.extensions_mut().get_or_insert_default()
+/// A request on its way through the layers.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// As the client sent it.
+    pub http: http::Request<Body>,
+    /// What natsway knows of it.
+    pub context: Context,
+}
+
+impl Request {
+    /// The deadline. Every stack sets one.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline {
+        Deadline::known(self.context.deadline)
+    }
+
+    /// As axum knows it, with the context as an extension.
+    #[must_use]
+    pub fn into_http(self) -> http::Request<Body> {
+        let Self { mut http, context } = self;
+        http.extensions_mut().insert(context);
+        http
+    }
+}
+
+impl Deref for Request {
+    type Target = http::Request<Body>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.http
+    }
+}
+
+impl DerefMut for Request {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.http
+    }
+}
+
+impl From<http::Request<Body>> for Request {
+    /// With the context that stands in its extensions.
+    fn from(mut http: http::Request<Body>) -> Self {
+        let context = http.extensions_mut().remove().unwrap_or_default();
+        Self { http, context }
+    }
+}
+
+impl From<http::Request<Body>> for Box<Request> {
+    fn from(http: http::Request<Body>) -> Self {
+        Self::new(http.into())
     }
 }

@@ -11,14 +11,14 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::Layer;
 
-use super::Handle;
 use super::context::Context;
+use super::{Handle, Request};
 use crate::lifecycle::Drain;
 use crate::problem::{Code, Outcome, Problem};
 use crate::translate::duration;
@@ -49,10 +49,14 @@ impl Deadline {
         }
     }
 
-    /// The request's own. Every stack sets one.
+    /// Of a request as axum knows it.
     #[must_use]
-    pub fn of(request: &Request) -> Self {
-        let own = Context::of(request).deadline;
+    pub fn of(request: &http::Request<Body>) -> Self {
+        Self::known(Context::in_extensions(request.extensions()).deadline)
+    }
+
+    /// The one that the layer has set, which every stack has.
+    pub(super) fn known(own: Option<Self>) -> Self {
         debug_assert!(own.is_some(), "the deadline layer is outside this one");
         own.unwrap_or_else(|| Self::after(Duration::from_secs(5)))
     }
@@ -127,7 +131,7 @@ impl<N: Handle> Handle for WithDeadline<N> {
             Ok(timeout) => timeout,
             Err(problem) => return problem.into_response(),
         };
-        let context = Context::of_mut(&mut request);
+        let context = &mut request.context;
         context.deadline = Some(Deadline::after(timeout));
         let waits = !context.is_polled_at_the_end;
         let mut answer = pin!(self.next.handle(request));

@@ -1,13 +1,12 @@
 //! A body that is encoded is refused: the payload goes to NATS byte for byte, and decompressing for a
 //! client is how small requests become large ones.
 
-use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use tower::Layer;
 
-use super::Handle;
+use super::{Handle, Request};
 use crate::problem::{Code, Problem};
 
 /// The layer.

@@ -10,17 +10,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 use tower::Layer;
 
-use super::Handle;
-use super::context::Context;
 use super::cors::Origins;
 use super::peer::Local;
+use super::{Handle, Request};
 use crate::problem::{Code, Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -44,7 +43,7 @@ impl Hosts {
 
     /// Whether a request may come in on this listener under the names it uses for it. All of them: an
     /// absolute target and a `Host`, or two `Host`s, that disagree are how checks are talked past.
-    fn permit(&self, local: &Local, request: &Request) -> bool {
+    fn permit(&self, local: &Local, request: &http::Request<Body>) -> bool {
         let Local::Tcp(bound) = local else {
             return true;
         };
@@ -135,7 +134,7 @@ impl<N: Handle> Handle for Guard<N> {
 
 impl<N> Guard<N> {
     fn check(&self, request: &Request) -> Result<(), Problem> {
-        if let Some(peer) = &Context::of(request).peer
+        if let Some(peer) = &request.context.peer
             && !self.hosts.permit(&peer.local, request)
         {
             return Err(Problem::new(Code::HostNotAllowed));
@@ -150,7 +149,7 @@ impl<N> Guard<N> {
 /// Whether a browser says that another site is behind the request. What is no browser sends neither
 /// header. A page on another port of the same host is the same site to a browser, and foreign here; a
 /// link on it may still be followed.
-fn is_foreign(request: &Request, origins: &Origins) -> bool {
+fn is_foreign(request: &http::Request<Body>, origins: &Origins) -> bool {
     let headers = request.headers();
     let mut origin = headers.get_all(ORIGIN).iter();
     match (origin.next(), origin.next()) {
@@ -167,7 +166,7 @@ fn is_foreign(request: &Request, origins: &Origins) -> bool {
 
 /// Whether the origin is the very host that was asked: a page served from the same address by a proxy in
 /// front. On loopback the host was checked before.
-fn is_own(origin: &[u8], request: &Request) -> bool {
+fn is_own(origin: &[u8], request: &http::Request<Body>) -> bool {
     // HTTP/2 says it in the target instead.
     let named = request
         .uri()
@@ -194,7 +193,7 @@ mod tests {
 
     fn permitted(hosts: &[&str], local: &Local, target: &str, host: &[&str]) -> bool {
         let hosts = Hosts::new(&hosts.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let mut request = Request::builder().uri(target);
+        let mut request = http::Request::builder().uri(target);
         for host in host {
             request = request.header(HOST, *host);
         }
@@ -273,7 +272,7 @@ mod tests {
         let origins = Origins::new(&crate::config::Cors {
             origins: vec!["https://app.example".parse().unwrap()],
         });
-        let mut request = Request::builder().uri(target);
+        let mut request = http::Request::builder().uri(target);
         for (name, value) in headers {
             if let Some(value) = value {
                 request = request.header(name, *value);

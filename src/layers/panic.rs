@@ -3,14 +3,12 @@
 
 use std::panic::AssertUnwindSafe;
 
-use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tower::Layer;
 
-use super::Handle;
-use super::context::Context;
 use super::request_id::RequestId;
+use super::{Handle, Request};
 use crate::problem::{Code, Problem};
 
 /// The layer.
@@ -26,7 +24,7 @@ pub struct CatchPanic<N> {
 
 impl<N: Handle> Handle for CatchPanic<N> {
     async fn handle(&self, request: Box<Request>) -> Response {
-        let id = Context::of(&request).id.clone();
+        let id = request.context.id.clone();
         // Unwind safe: what a panicking request leaves behind is its own, and all that requests share
         // is atomics and locks that do not poison.
         match AssertUnwindSafe(self.next.handle(request))
@@ -53,7 +51,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_internal_problem() {
         let stack = layer().layer(Verb::of_fn(|_| Box::pin(async { panic!("on purpose") })));
-        let response = stack.handle(Request::new(Body::empty()).into()).await;
+        let response = stack.handle(http::Request::new(Body::empty()).into()).await;
         let problem = response.extensions().get::<Problem>().unwrap();
         assert_eq!(problem.code(), Code::Internal);
     }

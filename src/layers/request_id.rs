@@ -6,15 +6,13 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use tower::Layer;
 
-use super::context::Context;
-use super::{Handle, problem_event};
+use super::{Handle, Request, problem_event};
 use crate::problem::Problem;
 
 /// The name of the header.
@@ -125,7 +123,7 @@ pub struct WithRequestId<N> {
 impl<N: Handle> Handle for WithRequestId<N> {
     async fn handle(&self, mut request: Box<Request>) -> Response {
         let id = RequestId::of(request.headers());
-        Context::of_mut(&mut request).id = Some(id.clone());
+        request.context.id = Some(id.clone());
         let as_event = self.form == Form::Stream && problem_event::is_wanted(&request);
         let mut response = self.next.handle(request).await;
         render(&mut response, &id, as_event);
@@ -217,7 +215,7 @@ mod tests {
             })
         });
         let stack = layer(Form::Stream).layer(failing);
-        let request = Request::builder()
+        let request = http::Request::builder()
             .header(X_REQUEST_ID, "r-1")
             .body(Body::empty())
             .unwrap();

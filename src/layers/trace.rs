@@ -6,13 +6,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
 use axum::response::Response;
 use tower::Layer;
 
-use super::Handle;
 use super::access_log::Named;
-use super::context::Context;
+use super::{Handle, Request};
 use crate::problem::Problem;
 use crate::telemetry::traces::{Decision, Origin, Span, SpanKind, Tracer, names};
 
@@ -75,7 +73,7 @@ fn begin(origin: Origin, named: &Named, request: &Request) -> Span {
     span.set(names::HTTP_ROUTE, &*named.path);
     span.set(names::ROUTE, &*named.route);
     span.set(names::URL_SCHEME, "http");
-    if let Some(id) = &Context::of(request).id {
+    if let Some(id) = &request.context.id {
         span.set(names::REQUEST_ID, &*id.to_text());
     }
     span

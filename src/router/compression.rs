@@ -3,7 +3,6 @@
 //! a stream is there to be read as it comes.
 
 use axum::body::Body;
-use axum::extract::Request;
 use tower::{Layer, Service};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
@@ -20,12 +19,12 @@ pub(super) fn around(stack: Verb) -> Verb {
             .and(NotForContentType::const_new("application/x-ndjson"))
             .and(NotForContentType::SSE),
     );
-    let service = layer.layer(tower::service_fn(move |request: Request| {
-        let answer = stack.call(Box::new(request));
+    let service = layer.layer(tower::service_fn(move |request: http::Request<Body>| {
+        let answer = stack.call(request.into());
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     }));
     Verb::of_fn(move |request| {
-        let answer = service.clone().call(*request);
+        let answer = service.clone().call(request.into_http());
         Box::pin(async move {
             match answer.await {
                 Ok(response) => response.map(Body::new),

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Request;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method};
 use http_body::Body as _;
@@ -13,7 +12,7 @@ use super::allowed;
 use super::route::{Alternative, Route};
 use super::stacks::Stacks;
 use crate::layers::captures::Captures;
-use crate::layers::{Answer, Verb};
+use crate::layers::{Answer, Request, Verb};
 
 /// Picks the stack by the method.
 #[derive(Debug)]

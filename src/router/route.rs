@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::body::Body;
 use axum::handler::Handler;
 use http::Method;
 use serde_json::Value;
 
 use crate::config::Policy;
-use crate::layers::{Answer, Verb};
+use crate::layers::{Answer, Request, Verb};
 
 /// What timeouts and permits mean on a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Route {
 /// Another route on the same method and path, with limits of its own.
 #[derive(Debug)]
 pub(crate) struct Alternative {
-    pub(crate) when: fn(&Request) -> bool,
+    pub(crate) when: fn(&http::Request<Body>) -> bool,
     pub(crate) route: Box<Route>,
 }
 
@@ -88,7 +88,7 @@ impl Route {
 
     /// Leaves requests of which `when` is true to another route, whose path and method do not count.
     #[must_use]
-    pub fn or_when(mut self, when: fn(&Request) -> bool, other: Self) -> Self {
+    pub fn or_when(mut self, when: fn(&http::Request<Body>) -> bool, other: Self) -> Self {
         let route = Box::new(other);
         self.alternative = Some(Alternative { when, route });
         self

@@ -325,15 +325,15 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
             let received = Received::new(move || pace.received());
             request.extensions_mut().insert(received);
         }
-        request.extensions_mut().insert(context::Context {
+        let context = context::Context {
             peer: Some(Arc::clone(&self.peer)),
             // A request of HTTP/2 has a task of its own.
             is_polled_at_the_end: http1,
             ..context::Context::default()
-        });
+        };
         let has_body = !request.body().is_end_stream();
         Answer {
-            inner: self.service.answer(request),
+            inner: self.service.answer(request, context),
             busy: Some(busy),
             has_body,
             http1,

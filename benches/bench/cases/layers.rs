@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode};
 use natsway::config::{AccessLog, Concurrency, Cors, SizeLimit};
@@ -20,8 +19,8 @@ use natsway::layers::memory::Budget;
 use natsway::layers::peer::{Local, Peer};
 use natsway::layers::request_id::Form;
 use natsway::layers::{
-    Handle, Verb, access_log, admission, body, breaker, cors, deadline, encoding, guard, panic,
-    rate, request_id, trace,
+    Handle, Request, Verb, access_log, admission, body, breaker, cors, deadline, encoding, guard,
+    panic, rate, request_id, trace,
 };
 use natsway::lifecycle::Lifecycle;
 use natsway::telemetry::metrics::Metrics;
@@ -117,7 +116,7 @@ impl House {
     }
 
     fn request(&self) -> Box<Request> {
-        let mut request = Request::new(Body::from(&[b'x'; 128][..]));
+        let mut request = http::Request::new(Body::from(&[b'x'; 128][..]));
         *request.method_mut() = Method::POST;
         let headers = request.headers_mut();
         headers.insert(
@@ -128,13 +127,16 @@ impl House {
             http::header::CONTENT_LENGTH,
             HeaderValue::from_static("128"),
         );
-        request.extensions_mut().insert(Context {
+        let context = Context {
             peer: Some(self.peer.clone()),
             deadline: Some(Deadline::after(TIMEOUT)),
             is_polled_at_the_end: true,
             ..Context::default()
-        });
-        Box::new(request)
+        };
+        Box::new(Request {
+            http: request,
+            context,
+        })
     }
 }
 

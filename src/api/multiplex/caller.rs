@@ -42,7 +42,7 @@ impl Caller {
     pub(super) fn of(request: &Request, verb: &Multiplex) -> Self {
         let publishing = verb.publishing.as_ref().map(|verb| &verb.limits);
         let requesting = verb.requesting.as_ref().map(|verb| &verb.limits);
-        let context = Context::of(request);
+        let context = Context::in_extensions(request.extensions());
         Self {
             request_id: context.id.clone(),
             peer: context.peer.clone(),

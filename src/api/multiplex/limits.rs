@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::SizeLimit;
 use crate::layers::admission::{Place, Places};
+use crate::layers::context::Context;
 use crate::layers::rate::{Key, RateLimit};
 use crate::problem::{Code, Problem};
 
@@ -24,7 +25,12 @@ pub struct Limits {
 
 impl Limits {
     pub(super) fn key_of(&self, request: &Request) -> Option<Key> {
-        self.rate.as_ref().map(|rate| rate.key_of(request))
+        self.rate.as_ref().map(|rate| {
+            rate.key_of(
+                request.headers(),
+                Context::in_extensions(request.extensions()),
+            )
+        })
     }
 
     /// One more operation of whom the key stands for.

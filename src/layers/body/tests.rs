@@ -1,5 +1,5 @@
 use super::*;
-use crate::layers::context::Context;
+use crate::layers::deadline::Deadline;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::metrics::Gauge;
 use bytes::Bytes;
@@ -35,19 +35,18 @@ async fn admit(rules: &Rules, mut request: Request) -> Result<(Request, Taken<'_
 }
 
 fn with_deadline(body: Body, timeout: Duration) -> Request {
-    let mut request = Request::new(body);
-    Context::of_mut(&mut request).deadline = Some(Deadline::after(timeout));
+    let mut request = Request::from(http::Request::new(body));
+    request.context.deadline = Some(Deadline::after(timeout));
     request
 }
 
 async fn taken(rules: &Rules, body: Body) -> Result<usize, Code> {
-    let (mut request, _taken) = admit(rules, request(body))
+    let (request, _taken) = admit(rules, request(body))
         .await
         .map_err(|problem| problem.code())?;
-    let whole = Context::take_body(request.extensions_mut());
-    let bytes = collect(request.into_body()).await;
+    let bytes = collect(request.http.into_body()).await;
     bytes
-        .map(|bytes| whole.len() + bytes.len())
+        .map(|bytes| request.context.body.len() + bytes.len())
         .map_err(|problem| problem.code())
 }
 
