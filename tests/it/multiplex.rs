@@ -3,7 +3,7 @@
 mod ends;
 mod limits;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::client::assert_well_formed;
 use crate::harness::ws::Ws;
-use crate::harness::{Bridge, Calm, Nats, Responder, SOON, eventually, round_trip};
+use crate::harness::{Bridge, Calm, Nats, SOON, eventually, round_trip};
 
 async fn open(bridge: &Bridge) -> Ws {
     bridge.ws("/v1/ws").await
@@ -336,109 +336,6 @@ async fn what_is_wrong_is_said_and_the_connection_stays() {
     round_trip(&client).await;
     assert_eq!(ws.next().await["data"], 1);
     calm.holds().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_and_subscriptions_have_limits() {
-    let nats = Nats::builder().config("max_payload: 65536").start().await;
-    let bridge = Bridge::start(&nats, "").await;
-    let mut ws = open(&bridge).await;
-    for index in 0..256 {
-        subscribe(&mut ws, &index.to_string(), &format!("topic.{index}")).await;
-    }
-    ws.send(&json!({"op": "subscribe", "id": "more", "subject": "a"}))
-        .await;
-    let problem = refused(&mut ws, Some("more"), 429, "too-many-streams").await;
-    assert_eq!(problem["limit"], 256);
-    ws.send(&json!({"op": "unsubscribe", "id": "7"})).await;
-    assert_eq!(ws.next().await, json!({"op": "ok", "id": "7"}));
-    subscribe(&mut ws, "more", "a").await;
-    // A payload of just the size that NATS takes goes, one more byte does not.
-    let full = "x".repeat(65536);
-    ws.send(&json!({"op": "publish", "id": "p", "subject": "b", "data": full}))
-        .await;
-    assert_eq!(ws.next().await, json!({"op": "ok", "id": "p"}));
-    let over = "x".repeat(65537);
-    ws.send(&json!({"op": "publish", "id": "p", "subject": "b", "data": over}))
-        .await;
-    refused(&mut ws, Some("p"), 413, "payload-too-large").await;
-    // A frame that is too large closes the connection.
-    ws.send_frame(Message::text("x".repeat(2 * 65536 + 1)))
-        .await;
-    assert_eq!(ws.closed().await.map(|(code, _)| code), Some(1009));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_too_much_in_flight_it_reads_no_more() {
-    let nats = Nats::start().await;
-    let bridge = Bridge::start(&nats, "").await;
-    let mut slow = Responder::start(&nats, "slow").await;
-    let mut ws = open(&bridge).await;
-    for id in 0..300 {
-        ws.send(&json!({"op": "request", "id": id, "subject": "slow", "timeout": "60s"}))
-            .await;
-    }
-    let mut arrived = VecDeque::new();
-    while arrived.len() < 256 {
-        arrived.push_back(slow.next().await);
-    }
-    // The 257th is not read before one is answered.
-    let next = tokio::time::timeout(std::time::Duration::from_millis(300), slow.next());
-    assert!(
-        next.await.is_err(),
-        "256 are in flight, and one more arrived"
-    );
-    for number in 0..300 {
-        if number >= 256 {
-            arrived.push_back(slow.next().await);
-        }
-        let request = arrived.pop_front().expect("one that is held");
-        slow.answer(request, "1").await;
-    }
-    let mut ids = Vec::new();
-    for _ in 0..300 {
-        let frame = ws.next().await;
-        assert_eq!(frame["op"], "reply", "{frame}");
-        ids.push(frame["id"].as_u64().expect("a number"));
-    }
-    ids.sort_unstable();
-    assert_eq!(ids, (0..300).collect::<Vec<_>>());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gaps_and_ends_come_under_the_ids() {
-    let nats = Nats::start().await;
-    let bridge = Bridge::start(&nats, "").await;
-    let mut ws = open(&bridge).await;
-    subscribe(&mut ws, "a", "a").await;
-    subscribe(&mut ws, "b", "b").await;
-    nats.restart().await;
-    let mut gaps: Vec<Value> = vec![ws.next().await, ws.next().await];
-    gaps.sort_by_key(|frame| frame["id"].to_string());
-    for (frame, id) in gaps.iter().zip(["a", "b"]) {
-        let expected = json!({"op": "gap", "id": id, "dropped": null, "reason": "reconnected"});
-        assert_eq!(*frame, expected);
-    }
-    // A request in flight is answered before the end.
-    let mut slow = Responder::start(&nats, "slow").await;
-    bridge.is_connected().await;
-    ws.send(&json!({"op": "request", "id": "r", "subject": "slow", "timeout": "20s"}))
-        .await;
-    let request = slow.next().await;
-    bridge.sigterm();
-    let mut ends: Vec<Value> = vec![ws.next().await, ws.next().await];
-    ends.sort_by_key(|frame| frame["id"].to_string());
-    for (frame, id) in ends.iter().zip(["a", "b"]) {
-        assert_eq!(*frame, json!({"op": "end", "id": id, "reason": "draining"}));
-    }
-    slow.answer(request, "done").await;
-    let frame = ws.next().await;
-    assert_eq!(
-        (&frame["op"], &frame["data"]),
-        (&json!("reply"), &json!("done"))
-    );
-    assert_eq!(ws.closed().await, Some((1001, "draining".to_owned())));
-    assert_eq!(bridge.wait_exit(SOON).await.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

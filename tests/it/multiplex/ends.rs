@@ -162,3 +162,39 @@ async fn at_the_end_of_the_grace_period_what_is_known_is_told_and_of_the_rest_th
     assert!(matches!(last, Some(Message::Close(Some(_)))), "{last:?}");
     bridge.wait_exit(SOON).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gaps_and_ends_come_under_the_ids() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut ws = open(&bridge).await;
+    subscribe(&mut ws, "a", "a").await;
+    subscribe(&mut ws, "b", "b").await;
+    nats.restart().await;
+    let mut gaps: Vec<Value> = vec![ws.next().await, ws.next().await];
+    gaps.sort_by_key(|frame| frame["id"].to_string());
+    for (frame, id) in gaps.iter().zip(["a", "b"]) {
+        let expected = json!({"op": "gap", "id": id, "dropped": null, "reason": "reconnected"});
+        assert_eq!(*frame, expected);
+    }
+    // A request in flight is answered before the end.
+    let mut slow = Responder::start(&nats, "slow").await;
+    bridge.is_connected().await;
+    ws.send(&json!({"op": "request", "id": "r", "subject": "slow", "timeout": "20s"}))
+        .await;
+    let request = slow.next().await;
+    bridge.sigterm();
+    let mut ends: Vec<Value> = vec![ws.next().await, ws.next().await];
+    ends.sort_by_key(|frame| frame["id"].to_string());
+    for (frame, id) in ends.iter().zip(["a", "b"]) {
+        assert_eq!(*frame, json!({"op": "end", "id": id, "reason": "draining"}));
+    }
+    slow.answer(request, "done").await;
+    let frame = ws.next().await;
+    assert_eq!(
+        (&frame["op"], &frame["data"]),
+        (&json!("reply"), &json!("done"))
+    );
+    assert_eq!(ws.closed().await, Some((1001, "draining".to_owned())));
+    assert_eq!(bridge.wait_exit(SOON).await.code(), Some(0));
+}

@@ -1,10 +1,13 @@
 //! What the operations of a WebSocket share with the endpoints for one message, and what they may hold.
 
-use serde_json::json;
+use std::collections::VecDeque;
 
-use super::{open, refused};
-use crate::harness::{Bridge, Nats, SOON, eventually, respond, round_trip, within};
 use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{open, refused, subscribe};
+use crate::harness::{Bridge, Nats, Responder, SOON, eventually, respond, round_trip, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payload_may_be_as_large_as_a_body() {
@@ -176,4 +179,71 @@ async fn frames_that_do_not_end_are_paid_for() {
     first.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, br#"{"op":"ok","id":1}"#);
     bridge.metric_becomes(held, &[], |n| n < 0.5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_and_subscriptions_have_limits() {
+    let nats = Nats::builder().config("max_payload: 65536").start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut ws = open(&bridge).await;
+    for index in 0..256 {
+        subscribe(&mut ws, &index.to_string(), &format!("topic.{index}")).await;
+    }
+    ws.send(&json!({"op": "subscribe", "id": "more", "subject": "a"}))
+        .await;
+    let problem = refused(&mut ws, Some("more"), 429, "too-many-streams").await;
+    assert_eq!(problem["limit"], 256);
+    ws.send(&json!({"op": "unsubscribe", "id": "7"})).await;
+    assert_eq!(ws.next().await, json!({"op": "ok", "id": "7"}));
+    subscribe(&mut ws, "more", "a").await;
+    // A payload of just the size that NATS takes goes, one more byte does not.
+    let full = "x".repeat(65536);
+    ws.send(&json!({"op": "publish", "id": "p", "subject": "b", "data": full}))
+        .await;
+    assert_eq!(ws.next().await, json!({"op": "ok", "id": "p"}));
+    let over = "x".repeat(65537);
+    ws.send(&json!({"op": "publish", "id": "p", "subject": "b", "data": over}))
+        .await;
+    refused(&mut ws, Some("p"), 413, "payload-too-large").await;
+    // A frame that is too large closes the connection.
+    ws.send_frame(Message::text("x".repeat(2 * 65536 + 1)))
+        .await;
+    assert_eq!(ws.closed().await.map(|(code, _)| code), Some(1009));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_too_much_in_flight_it_reads_no_more() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let mut slow = Responder::start(&nats, "slow").await;
+    let mut ws = open(&bridge).await;
+    for id in 0..300 {
+        ws.send(&json!({"op": "request", "id": id, "subject": "slow", "timeout": "60s"}))
+            .await;
+    }
+    let mut arrived = VecDeque::new();
+    while arrived.len() < 256 {
+        arrived.push_back(slow.next().await);
+    }
+    // The 257th is not read before one is answered.
+    let next = tokio::time::timeout(std::time::Duration::from_millis(300), slow.next());
+    assert!(
+        next.await.is_err(),
+        "256 are in flight, and one more arrived"
+    );
+    for number in 0..300 {
+        if number >= 256 {
+            arrived.push_back(slow.next().await);
+        }
+        let request = arrived.pop_front().expect("one that is held");
+        slow.answer(request, "1").await;
+    }
+    let mut ids = Vec::new();
+    for _ in 0..300 {
+        let frame = ws.next().await;
+        assert_eq!(frame["op"], "reply", "{frame}");
+        ids.push(frame["id"].as_u64().expect("a number"));
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..300).collect::<Vec<_>>());
 }
