@@ -131,8 +131,8 @@ struct Flight<'a> {
     recorder: &'a Recorder,
     started: Instant,
     is_answered: bool,
-    /// The trace, where the request is traced.
-    trace: Option<TraceId>,
+    /// The trace, where the request is traced. As bytes, which need no alignment.
+    trace: Option<[u8; 16]>,
     /// Boxed, so that who logs nothing needs no room for it.
     line: Option<Box<Line>>,
 }
@@ -162,7 +162,7 @@ impl<'a> Flight<'a> {
             recorder,
             started,
             is_answered: false,
-            trace: request.extensions().get().map(Origin::trace_id),
+            trace: request.extensions().get().map(trace_of),
             line: is_logged.then(|| Box::new(Line::begin(Arc::clone(recorder), request, started))),
         }
     }
@@ -179,7 +179,8 @@ impl<'a> Flight<'a> {
         let metrics = &self.recorder.metrics;
         metrics.in_flight.dec();
         let took = self.started.elapsed();
-        metrics.answered(answered.status.as_u16(), took, self.trace);
+        let trace = self.trace.map(TraceId::from_bytes);
+        metrics.answered(answered.status.as_u16(), took, trace);
         if let Some((code, source)) = answered.problem {
             inc(metrics, code, source);
         }
@@ -188,6 +189,10 @@ impl<'a> Flight<'a> {
         }
         self.is_answered = true;
     }
+}
+
+fn trace_of(origin: &Origin) -> [u8; 16] {
+    origin.trace_id().to_bytes()
 }
 
 impl Drop for Flight<'_> {

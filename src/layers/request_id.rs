@@ -2,8 +2,8 @@
 //! the id, and here the problems become JSON, after logs and metrics have read them as values.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -23,8 +23,8 @@ const LENGTH_MAX: usize = 128;
 /// What a request is called.
 #[derive(Clone, Debug)]
 pub enum RequestId {
-    /// By its client.
-    Given(HeaderValue),
+    /// By its client. Shared, so that the many who hold an id need little room for it.
+    Given(Arc<HeaderValue>),
     /// By natsway, which counts. Written out only where somebody reads it.
     Counted(u64),
 }
@@ -48,7 +48,7 @@ impl RequestId {
 
     fn into_header(self) -> HeaderValue {
         match self {
-            Self::Given(value) => value,
+            Self::Given(value) => (*value).clone(),
             Self::Counted(count) => {
                 let mut room = [0; COUNTED_MAX];
                 HeaderValue::from_bytes(counted(count, &mut room))
@@ -62,7 +62,7 @@ impl RequestId {
         headers
             .get(X_REQUEST_ID)
             .filter(|value| is_sane(value.as_bytes()))
-            .map_or_else(Self::generate, |value| Self::Given(value.clone()))
+            .map_or_else(Self::generate, |value| Self::Given(Arc::new(value.clone())))
     }
 
     /// Unique for this process by the counter and among processes by the random prefix; nobody may

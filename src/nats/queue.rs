@@ -1,6 +1,8 @@
 //! The bounded queue between callers and the sender of one connection.
 
+use std::iter::Chain;
 use std::sync::Arc;
+use std::{option, vec};
 
 use async_nats::Subject;
 use parking_lot::Mutex;
@@ -54,11 +56,24 @@ impl Load {
     }
 }
 
+impl IntoIterator for Load {
+    type Item = Outbound;
+    type IntoIter = Chain<option::IntoIter<Outbound>, vec::IntoIter<Outbound>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, many) = match self {
+            Self::One(message) => (Some(message), Vec::new()),
+            Self::Many(messages) => (None, messages),
+        };
+        one.into_iter().chain(many)
+    }
+}
+
 /// What waits to be sent.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) load: Load,
-    /// Where a reply goes to.
+    /// Where a reply to a single message goes to.
     pub(super) reply: Option<Subject>,
     /// None: nobody waits (`confirm=none`).
     pub(super) ticket: Option<Arc<Ticket>>,

@@ -11,13 +11,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use async_nats::{Client, Subject};
+use async_nats::{PublishErrorKind, Subject};
 use bytes::Bytes;
 
 use super::connection::Connection;
 use super::queue::{Entry, Load, Settle};
 use super::ticket::{Ticket, Verdict};
-use super::{Failure, Outbound};
 
 /// The most that is handed over before a flush. A flush waits its turn among all connections' tasks, so
 /// a smaller batch would fill the queue where a thousand of them publish at once.
@@ -88,9 +87,7 @@ impl Sender {
                 .fences
                 .register(std::mem::take(&mut self.waiters), messages);
         }
-        for entry in self.entries.drain(..) {
-            hand_over(&self.connection, entry).await?;
-        }
+        self.hand_over().await?;
         let client = &self.connection.client;
         if fence
             && client
@@ -150,67 +147,38 @@ impl Sender {
             true
         });
     }
-}
 
-async fn hand_over(connection: &Connection, entry: Entry) -> ControlFlow<()> {
-    let Entry {
-        load,
-        reply,
-        ticket,
-        ..
-    } = entry;
-    match load {
-        Load::One(message) => hand_over_one(connection, message, reply, ticket.as_ref()).await,
-        Load::Many(messages) => {
-            for message in messages {
-                hand_over_one(connection, message, reply.clone(), ticket.as_ref()).await?;
+    /// All of it in one function: another one would hold each message once more, and move it.
+    async fn hand_over(&mut self) -> ControlFlow<()> {
+        let client = &self.connection.client;
+        for entry in self.entries.drain(..) {
+            let (mut reply, ticket) = (entry.reply, entry.ticket);
+            for message in entry.load {
+                let (subject, payload) = (message.subject, message.payload);
+                let done = match (reply.take(), message.headers) {
+                    (None, None) => client.publish(subject, payload).await,
+                    (None, Some(headers)) => {
+                        client.publish_with_headers(subject, headers, payload).await
+                    }
+                    (Some(reply), None) => client.publish_with_reply(subject, reply, payload).await,
+                    (Some(reply), Some(headers)) => {
+                        client
+                            .publish_with_reply_and_headers(subject, reply, headers, payload)
+                            .await
+                    }
+                };
+                match done.map_err(|error| error.kind()) {
+                    Ok(()) => {}
+                    // The limit may have been lowered since it was checked.
+                    Err(PublishErrorKind::MaxPayloadExceeded) => {
+                        ticket
+                            .iter()
+                            .for_each(|ticket| ticket.settle(Verdict::TooLarge));
+                    }
+                    Err(_) => return ControlFlow::Break(()),
+                }
             }
-            ControlFlow::Continue(())
         }
+        ControlFlow::Continue(())
     }
-}
-
-async fn hand_over_one(
-    connection: &Connection,
-    message: Outbound,
-    reply: Option<Subject>,
-    ticket: Option<&Arc<Ticket>>,
-) -> ControlFlow<()> {
-    match publish(&connection.client, message, reply).await {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(Failure::PayloadTooLarge { .. }) => {
-            // The limit may have been lowered since it was checked.
-            ticket.inspect(|ticket| ticket.settle(Verdict::TooLarge));
-            ControlFlow::Continue(())
-        }
-        Err(_) => ControlFlow::Break(()),
-    }
-}
-
-async fn publish(
-    client: &Client,
-    message: Outbound,
-    reply: Option<Subject>,
-) -> Result<(), Failure> {
-    let Outbound {
-        subject,
-        headers,
-        payload,
-    } = message;
-    let done = match (reply, headers) {
-        (None, None) => client.publish(subject, payload).await,
-        (None, Some(headers)) => client.publish_with_headers(subject, headers, payload).await,
-        (Some(reply), None) => client.publish_with_reply(subject, reply, payload).await,
-        (Some(reply), Some(headers)) => {
-            client
-                .publish_with_reply_and_headers(subject, reply, headers, payload)
-                .await
-        }
-    };
-    done.map_err(|error| match error.kind() {
-        async_nats::PublishErrorKind::MaxPayloadExceeded => Failure::PayloadTooLarge {
-            limit: client.max_payload(),
-        },
-        _ => Failure::Lost,
-    })
 }
