@@ -92,7 +92,7 @@ impl Drop for Outer {
 
 /// Whether the deadline has come, as far as the task knows that polls this; none where no task promises
 /// to poll again by then.
-fn has_come(deadline: Instant, waker: &Waker) -> Option<bool> {
+pub(crate) fn has_come(deadline: Instant, waker: &Waker) -> Option<bool> {
     let mut round = ROUND.get()?;
     if round.task != Task::of(waker) {
         return None;

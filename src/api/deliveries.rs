@@ -1,9 +1,10 @@
 //! What is known of the messages on their way to one reader: how late they are, and the spans of those that
 //! somebody traces.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use super::sending::messaging;
 use crate::nats::Delivery;
@@ -25,7 +26,7 @@ pub struct Deliveries {
 #[derive(Clone, Copy, Debug)]
 enum Since {
     Stored(OffsetDateTime),
-    Arrived(Instant),
+    Arrived(std::time::Instant),
 }
 
 impl Since {
@@ -45,12 +46,12 @@ impl Since {
     }
 
     /// The server's clock may be ahead of ours.
-    fn age(self) -> Duration {
+    fn age(self, now: Instant) -> Duration {
         match self {
             Self::Stored(at) => (OffsetDateTime::now_utc() - at)
                 .try_into()
                 .unwrap_or_default(),
-            Self::Arrived(at) => at.elapsed(),
+            Self::Arrived(at) => now.into_std().saturating_duration_since(at),
         }
     }
 }
@@ -84,9 +85,9 @@ impl Deliveries {
     }
 
     /// What was encoded is written now; all of it, or all but the last, which comes with the next write.
-    pub fn written(&mut self, all: bool) {
+    pub fn written(&mut self, all: bool, now: Instant) {
         if let Some(oldest) = self.oldest.take() {
-            self.lag.observe(oldest.age());
+            self.lag.observe(oldest.age(now));
         }
         if !all {
             self.oldest = self.latest;

@@ -20,6 +20,7 @@ use super::{ndjson, sse};
 use crate::lifecycle::Drain;
 use crate::telemetry::metrics::{StreamEnds, StreamLag};
 use crate::telemetry::traces::Tracer;
+use crate::wake;
 
 /// What is ready goes out in chunks of this size: many small messages in one write, and no more than
 /// this held for a client that has stopped reading. hyper holds as much again.
@@ -40,7 +41,7 @@ pub trait Feed: Send + Unpin + 'static {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item>;
 
     /// What was given out is written now; all of it, or all but the last item.
-    fn written(&mut self, _all: bool) {}
+    fn written(&mut self, _all: bool, _now: Instant) {}
 
     /// What was written was taken, so that there is room for more.
     fn taken(&mut self) {}
@@ -117,13 +118,12 @@ impl Lifetimes {
     #[must_use]
     pub fn clock(&self) -> Clock {
         let now = Instant::now();
-        let ends = self.max_age.map(|age| now + jittered(age));
         Clock {
-            sleep: sleep_until(next_tick(now + self.keep_alive, ends)),
-            draining: self.drain.draining_owned(),
+            drain: self.drain.clone(),
+            own: None,
             quiet_since: now,
             keep_alive: self.keep_alive,
-            ends,
+            ends: self.max_age.map(|age| now + jittered(age)),
             ending: Ending {
                 counted: self.ends.clone(),
                 reason: None,
@@ -137,10 +137,6 @@ fn jittered(age: Duration) -> Duration {
     age.mul_f64(rand::random_range(0.8..=1.0))
 }
 
-fn next_tick(sign_of_life: Instant, ends: Option<Instant>) -> Instant {
-    ends.map_or(sign_of_life, |ends| ends.min(sign_of_life))
-}
-
 /// What a stream's clock says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tick {
@@ -150,18 +146,24 @@ pub enum Tick {
     End(EndReason),
 }
 
+/// The clock of one stream. It is not moved by every write but looks, when it is time, how long it has
+/// really been silent; where the task that polls it has a timer, it needs none.
+pub struct Clock {
+    drain: Drain,
+    own: Option<Pin<Box<Own>>>,
+    quiet_since: Instant,
+    keep_alive: Duration,
+    ends: Option<Instant>,
+    ending: Ending,
+}
+
 pin_project! {
-    /// The clock of one stream: a single timer, which is not moved by every write but looks, when it
-    /// fires, how long it has really been silent.
-    pub struct Clock {
+    /// What wakes a task that nobody else wakes, such as a WebSocket's.
+    struct Own {
         #[pin]
         sleep: Sleep,
         #[pin]
         draining: WaitForCancellationFutureOwned,
-        quiet_since: Instant,
-        keep_alive: Duration,
-        ends: Option<Instant>,
-        ending: Ending,
     }
 }
 
@@ -186,37 +188,65 @@ impl std::fmt::Debug for Clock {
 
 impl Clock {
     /// Says that something was written.
-    pub fn wrote(self: Pin<&mut Self>) {
-        *self.project().quiet_since = Instant::now();
+    pub const fn wrote(&mut self, now: Instant) {
+        self.quiet_since = now;
     }
 
     /// Says that natsway ends the stream; otherwise its client did.
-    pub fn ends_because(self: Pin<&mut Self>, reason: EndReason) {
-        self.project().ending.reason = Some(reason);
+    pub const fn ends_because(&mut self, reason: EndReason) {
+        self.ending.reason = Some(reason);
     }
 
     /// The next tick.
-    pub fn poll_tick(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Tick> {
-        let mut this = self.project();
-        if this.draining.poll(cx).is_ready() {
-            return Poll::Ready(Tick::End(EndReason::Draining));
-        }
+    pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Tick> {
         loop {
-            ready!(this.sleep.as_mut().poll(cx));
+            if self.drain.is_draining() {
+                return Poll::Ready(Tick::End(EndReason::Draining));
+            }
+            ready!(self.poll_next(cx));
             let now = Instant::now();
-            if this.ends.is_some_and(|ends| ends <= now) {
+            if self.ends.is_some_and(|ends| ends <= now) {
                 return Poll::Ready(Tick::End(EndReason::MaxAge));
             }
-            let is_silent = *this.quiet_since + *this.keep_alive <= now;
-            if is_silent {
-                *this.quiet_since = now;
-            }
-            let next = next_tick(*this.quiet_since + *this.keep_alive, *this.ends);
-            this.sleep.as_mut().reset(next);
-            if is_silent {
+            if self.quiet_since + self.keep_alive <= now {
+                self.quiet_since = now;
                 return Poll::Ready(Tick::KeepAlive);
             }
         }
+    }
+
+    /// Ready when there may be a tick.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sign_of_life = self.quiet_since + self.keep_alive;
+        let next = self
+            .ends
+            .map_or(sign_of_life, |ends| ends.min(sign_of_life));
+        match wake::has_come(next, cx.waker()) {
+            Some(true) => Poll::Ready(()),
+            // The task polls when the drain begins, too.
+            Some(false) => Poll::Pending,
+            None => self.poll_own(next, cx),
+        }
+    }
+
+    fn poll_own(&mut self, next: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let own = self.own.get_or_insert_with(|| {
+            Box::pin(Own {
+                sleep: sleep_until(next),
+                draining: self.drain.draining_owned(),
+            })
+        });
+        let mut own = own.as_mut().project();
+        if own.draining.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        ready!(own.sleep.as_mut().poll(cx));
+        // It was not moved when something was written.
+        if own.sleep.deadline() < next {
+            own.sleep.as_mut().reset(next);
+            return own.sleep.poll(cx);
+        }
+        Poll::Ready(())
     }
 }
 
@@ -225,7 +255,6 @@ pin_project! {
     pub struct StreamBody<F> {
         feed: F,
         form: Form,
-        #[pin]
         clock: Clock,
         begun: bool,
         ended: bool,
@@ -254,7 +283,7 @@ impl<F: Feed> StreamBody<F> {
     }
 
     fn poll_chunk(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let mut this = self.project();
+        let this = self.project();
         if *this.ended {
             return Poll::Ready(None);
         }
@@ -268,7 +297,7 @@ impl<F: Feed> StreamBody<F> {
         }
         // Once a chunk, whatever is ready: a stream that is never silent must end, too.
         let mut is_silent = false;
-        while let Poll::Ready(tick) = this.clock.as_mut().poll_tick(cx) {
+        while let Poll::Ready(tick) = this.clock.poll_tick(cx) {
             match tick {
                 Tick::KeepAlive => is_silent = true,
                 Tick::End(reason) => {
@@ -294,7 +323,7 @@ impl<F: Feed> StreamBody<F> {
                 Item::Notice(notice) => {
                     if let Notice::End(reason) = notice {
                         *this.ended = true;
-                        this.clock.as_mut().ends_because(reason);
+                        this.clock.ends_because(reason);
                     }
                     this.form.write_notice(&notice, chunk.writer());
                 }
@@ -306,8 +335,9 @@ impl<F: Feed> StreamBody<F> {
         if chunk.len() == 0 {
             return Poll::Pending;
         }
-        this.clock.wrote();
-        this.feed.written(this.next.is_none());
+        let now = Instant::now();
+        this.clock.wrote(now);
+        this.feed.written(this.next.is_none(), now);
         Poll::Ready(Some(chunk.finish()))
     }
 }

@@ -3,7 +3,7 @@
 mod unfinished;
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -304,7 +304,7 @@ enum Step {
 fn poll_step<F: Feed>(
     socket: &mut Socket,
     feed: &mut F,
-    clock: Pin<&mut Clock>,
+    clock: &mut Clock,
     cx: &mut Context<'_>,
 ) -> Poll<Step> {
     if let Poll::Ready(tick) = clock.poll_tick(cx) {
@@ -317,26 +317,25 @@ fn poll_step<F: Feed>(
 }
 
 /// Sends what the feed has until one side ends.
-async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, clock: Clock) {
-    let mut clock = pin!(clock);
+async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, mut clock: Clock) {
     let mut unwritten = 0;
     loop {
         let mut step =
-            poll_fn(|cx| Poll::Ready(poll_step(&mut socket, &mut feed, clock.as_mut(), cx))).await;
+            poll_fn(|cx| Poll::Ready(poll_step(&mut socket, &mut feed, &mut clock, cx))).await;
         if step.is_pending() {
             if socket.flush().await.is_err() {
                 return;
             }
             unwritten = 0;
-            feed.written(true);
-            let next = poll_fn(|cx| poll_step(&mut socket, &mut feed, clock.as_mut(), cx));
+            feed.written(true, Instant::now());
+            let next = poll_fn(|cx| poll_step(&mut socket, &mut feed, &mut clock, cx));
             step = Poll::Ready(next.await);
         }
         let Poll::Ready(step) = step else { return };
         let sent = match step {
             Step::Tick(Tick::KeepAlive) => socket.ping().await,
             Step::Tick(Tick::End(reason)) | Step::Item(Item::Notice(Notice::End(reason))) => {
-                clock.as_mut().ends_because(reason);
+                clock.ends_because(reason);
                 return end(socket, reason, raw).await;
             }
             Step::Received(Received::End(code)) => return socket.end(code).await,
@@ -347,7 +346,7 @@ async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, clock: Cloc
                 // A socket that is never silent is never flushed from here, but writes all the same.
                 if unwritten >= WRITE_BYTES {
                     unwritten = 0;
-                    feed.written(true);
+                    feed.written(true, Instant::now());
                 }
                 feed.taken();
                 sent

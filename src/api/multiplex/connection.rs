@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::unconstrained;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::caller::Caller;
 use super::frame::Id;
@@ -29,7 +29,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// Serves it until one side ends.
 pub(super) async fn serve(socket: Socket, verb: Arc<Multiplex>, caller: Caller) {
-    let mut clock = pin!(verb.lifetimes.clock());
+    let mut clock = verb.lifetimes.clock();
     let connection = Connection {
         verb: Arc::clone(&verb),
         caller,
@@ -42,7 +42,7 @@ pub(super) async fn serve(socket: Socket, verb: Arc<Multiplex>, caller: Caller) 
         known: VecDeque::new(),
         unwritten: None,
     };
-    connection.run(clock.as_mut()).await;
+    connection.run(&mut clock).await;
 }
 
 /// What an id stands for.
@@ -97,16 +97,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    async fn run(mut self, mut clock: Pin<&mut Clock>) {
+    async fn run(mut self, clock: &mut Clock) {
         loop {
-            let ready = poll_fn(|cx| Poll::Ready(self.poll_step(clock.as_mut(), cx))).await;
+            let ready = poll_fn(|cx| Poll::Ready(self.poll_step(clock, cx))).await;
             let step = match ready {
                 Poll::Ready(step) => step,
                 Poll::Pending => {
                     if self.flush().await.is_err() {
                         return self.settle().await;
                     }
-                    poll_fn(|cx| self.poll_step(clock.as_mut(), cx)).await
+                    poll_fn(|cx| self.poll_step(clock, cx)).await
                 }
             };
             let sent = match step {
@@ -115,7 +115,7 @@ impl Connection {
                     meanwhile(ping, &mut self.in_flight, &mut self.known).await
                 }
                 Step::Tick(Tick::End(reason)) => {
-                    clock.as_mut().ends_because(reason);
+                    clock.ends_because(reason);
                     return self.end(reason).await;
                 }
                 Step::Received(Received::End(code)) => return self.leave(code).await,
@@ -135,8 +135,9 @@ impl Connection {
         let sending = self.socket.send(frame);
         meanwhile(sending, &mut self.in_flight, &mut self.known).await?;
         self.unwritten = None;
+        let now = Instant::now();
         for (_, live) in &mut self.open {
-            live.written(true);
+            live.written(true, now);
         }
         Ok(())
     }
@@ -172,7 +173,7 @@ impl Connection {
         settled(self.in_flight, drain).await;
     }
 
-    fn poll_step(&mut self, clock: Pin<&mut Clock>, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_step(&mut self, clock: &mut Clock, cx: &mut Context<'_>) -> Poll<Step> {
         if let Poll::Ready(tick) = clock.poll_tick(cx) {
             return Poll::Ready(Step::Tick(tick));
         }

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::spec::Spec;
 use crate::api::deliveries::Deliveries;
@@ -150,8 +151,8 @@ impl Feed for Live {
         }
     }
 
-    fn written(&mut self, all: bool) {
-        self.deliveries.written(all);
+    fn written(&mut self, all: bool, now: Instant) {
+        self.deliveries.written(all, now);
     }
 
     fn taken(&mut self) {

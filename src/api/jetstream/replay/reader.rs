@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::Replays;
 use super::catch_up::{CatchUp, Step};
 use super::feed::Place;
@@ -179,8 +181,8 @@ impl Reader {
 }
 
 impl Feed for Reader {
-    fn written(&mut self, all: bool) {
-        self.deliveries.written(all);
+    fn written(&mut self, all: bool, now: Instant) {
+        self.deliveries.written(all, now);
     }
 
     fn taken(&mut self) {
