@@ -13,13 +13,14 @@
 //! async fn publish(State(session): State<Session>, request: Request) -> Result<Response, Problem> { … }
 //! ```
 //!
-//! The handler is any axum handler; its state is whatever the verb needs. What a stack has done for it:
+//! The handler is any axum handler; its state is whatever the verb needs. A verb that has to be cheap takes
+//! the request as the layers know it and answers by itself (`Unhandled::answer`). What a stack has done:
 //!
-//! - extensions: [`layers::context::Context`] with the captures and the deadline (`timeout` in the query is parsed and within `timeout_max`), and on
-//!   streaming routes [`layers::admission::StreamPermit`] (a WebSocket's task keeps a clone; a body holds
-//!   it by itself);
-//! - the body is limited, timed and paid for: [`layers::body::collect`] reads it, and
-//!   [`layers::body::problem_of`] says what an error of a streamed one means;
+//! - [`layers::context::Context`] has the captures, the deadline (`timeout` in the query is parsed and within
+//!   `timeout_max`) and the body, if the route holds it whole; for an axum handler it is an extension. On
+//!   streaming routes there is the extension [`layers::admission::StreamPermit`] (a WebSocket's task keeps a
+//!   clone; a body holds it by itself);
+//! - a streamed body is limited, timed and paid for: [`layers::body::problem_of`] says what its errors mean;
 //! - a returned [`Problem`](crate::problem::Problem) is counted, logged and written as JSON;
 //! - streaming routes get their `Cache-Control` and `X-Accel-Buffering`.
 //!

@@ -66,8 +66,9 @@ struct Recorder {
 }
 
 impl<N: Handle> Handle for Recorded<N> {
-    async fn handle(&self, request: Box<Request>) -> Response {
+    async fn handle(&self, mut request: Box<Request>) -> Response {
         let mut flight = Flight::begin(&self.recorder, &request);
+        request.context.began = Some(flight.started);
         let response = self.next.handle(request).await;
         flight.answered(&response);
         match flight.line.take() {

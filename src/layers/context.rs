@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use http::Extensions;
+use tokio::time::Instant;
 
 use super::captures::Captures;
 use super::deadline::Deadline;
@@ -22,6 +23,8 @@ pub struct Context {
     pub peer: Option<Arc<Peer>>,
     /// What it is called.
     pub id: Option<RequestId>,
+    /// When its head was there, by the first layer that asked a clock.
+    pub began: Option<Instant>,
     /// What its path captured.
     pub captures: Captures,
     /// When its answer must be there.
@@ -40,6 +43,7 @@ impl Context {
         static NOTHING: Context = Context {
             peer: None,
             id: None,
+            began: None,
             captures: Captures::NONE,
             deadline: None,
             body: Bytes::new(),

@@ -132,7 +132,11 @@ impl<N: Handle> Handle for WithDeadline<N> {
             Err(problem) => return problem.into_response(),
         };
         let context = &mut request.context;
-        context.deadline = Some(Deadline::after(timeout));
+        let began = context.began.unwrap_or_else(Instant::now);
+        context.deadline = Some(Deadline {
+            at: began + timeout,
+            timeout,
+        });
         let waits = !context.is_polled_at_the_end;
         let mut answer = pin!(self.next.handle(request));
         // Boxed: of a connection of HTTP/1.1 nobody waits for it.
