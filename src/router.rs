@@ -16,11 +16,11 @@
 //! The handler is any axum handler; its state is whatever the verb needs. A verb that has to be cheap takes
 //! the request as the layers know it and answers by itself (`Unhandled::answer`). What a stack has done:
 //!
-//! - [`layers::context::Context`] has the captures, the deadline (`timeout` in the query is parsed and within
+//! - [`crate::layers::context::Context`] has the captures, the deadline (`timeout` in the query is parsed and within
 //!   `timeout_max`) and the body, if the route holds it whole; for an axum handler it is an extension. On
-//!   streaming routes there is the extension [`layers::admission::StreamPermit`] (a WebSocket's task keeps a
+//!   streaming routes there is the extension [`crate::layers::admission::StreamPermit`] (a WebSocket's task keeps a
 //!   clone; a body holds it by itself);
-//! - a streamed body is limited, timed and paid for: [`layers::body::problem_of`] says what its errors mean;
+//! - a streamed body is limited, timed and paid for: [`crate::layers::body::problem_of`] says what its errors mean;
 //! - a returned [`Problem`](crate::problem::Problem) is counted, logged and written as JSON;
 //! - streaming routes get their `Cache-Control` and `X-Accel-Buffering`.
 //!
