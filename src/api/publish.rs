@@ -118,16 +118,19 @@ impl Publish {
         } = draft;
         match promise {
             Promise::Sent(confirm, status) => Box::pin(async move {
-                let sent = self.recipe.session().nats().publish(message, confirm, call);
-                let sent = sent.map_err(|failure| Problem::from_failure(failure, Doing::Publish));
-                match sending.run(sent).await {
+                let nats = self.recipe.session().nats();
+                let sent = sending.run(|| {
+                    let sent = nats.publish(message, confirm, call);
+                    sent.map_err(|failure| Problem::from_failure(failure, Doing::Publish))
+                });
+                match sent.await {
                     Ok(()) => answer::empty(status),
                     Err(problem) => problem.into_response(),
                 }
             }),
             Promise::Stored(subject, expect) => Box::pin(async move {
-                let stored = self.store(&subject, &message, &expect, call);
-                sending.run(stored).await.into_response()
+                let stored = sending.run(|| self.store(&subject, &message, &expect, call));
+                stored.await.into_response()
             }),
         }
     }

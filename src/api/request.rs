@@ -107,17 +107,20 @@ impl Requester {
         if let Some(many) = many {
             return Box::pin(async move {
                 let nats = self.recipe.session().nats();
-                let answer = many.answer(message, call, nats, &self.bodies, &self.drain);
-                sending.run(answer).await.into_response()
+                let answer =
+                    sending.run(|| many.answer(message, call, nats, &self.bodies, &self.drain));
+                answer.await.into_response()
             });
         }
         Box::pin(async move {
-            let reply = self.recipe.session().nats().request(message, call);
-            let answer = reply.map(|reply| match reply {
-                Ok(reply) => self.answer(reply),
-                Err(failure) => Err(Problem::from_failure(failure, Doing::Request)),
+            let nats = self.recipe.session().nats();
+            let answer = sending.run(|| {
+                nats.request(message, call).map(|reply| match reply {
+                    Ok(reply) => self.answer(reply),
+                    Err(failure) => Err(Problem::from_failure(failure, Doing::Request)),
+                })
             });
-            sending.run(answer).await.into_response()
+            answer.await.into_response()
         })
     }
 

@@ -82,12 +82,15 @@ impl Sending {
     }
 
     /// Sends; the span begins and ends with it.
-    pub(super) fn run<F>(mut self, sending: F) -> Run<F> {
+    pub(super) fn run<F>(mut self, send: impl FnOnce() -> F) -> Run<F> {
         let mut span = self.0.take();
         if let Some(span) = &mut span {
             span.restart();
         }
-        Run { sending, span }
+        Run {
+            sending: send(),
+            span,
+        }
     }
 }
 

@@ -221,7 +221,7 @@ impl Clock {
         let next = self
             .ends
             .map_or(sign_of_life, |ends| ends.min(sign_of_life));
-        match wake::has_come(next, cx.waker()) {
+        match wake::come_or_collected(next, cx.waker()) {
             Some(true) => Poll::Ready(()),
             // The task polls when the drain begins, too.
             Some(false) => Poll::Pending,
@@ -296,18 +296,19 @@ impl<F: Feed> StreamBody<F> {
             this.feed.write_first(chunk.writer());
         }
         // Once a chunk, whatever is ready: a stream that is never silent must end, too.
-        let mut is_silent = false;
+        let (mut is_silent, mut end) = (false, None);
         while let Poll::Ready(tick) = this.clock.poll_tick(cx) {
             match tick {
                 Tick::KeepAlive => is_silent = true,
                 Tick::End(reason) => {
-                    *this.next = Some(Item::Notice(Notice::End(reason)));
+                    end = Some(Item::Notice(Notice::End(reason)));
                     break;
                 }
             }
         }
         while !*this.ended && chunk.len() < CHUNK_BYTES {
-            let item = match this.next.take() {
+            // What was taken from the feed before goes out before the end.
+            let item = match this.next.take().or_else(|| end.take()) {
                 Some(item) => item,
                 None => match this.feed.poll_next(cx) {
                     Poll::Ready(item) => item,

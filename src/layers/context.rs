@@ -74,7 +74,7 @@ impl Request {
     /// The deadline. Every stack sets one.
     #[must_use]
     pub fn deadline(&self) -> Deadline {
-        Deadline::known(self.context.deadline)
+        Deadline::or_default(self.context.deadline)
     }
 
     /// As axum knows it, with the context as an extension.

@@ -24,7 +24,7 @@ use crate::problem::{Code, Outcome, Problem};
 use crate::translate::duration;
 use crate::translate::query::pairs;
 
-/// The deadline, as a request extension.
+/// The deadline of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     /// When the answer (of a stream: its head) must be there.
@@ -52,11 +52,11 @@ impl Deadline {
     /// Of a request as axum knows it.
     #[must_use]
     pub fn of(request: &http::Request<Body>) -> Self {
-        Self::known(Context::in_extensions(request.extensions()).deadline)
+        Self::or_default(Context::in_extensions(request.extensions()).deadline)
     }
 
     /// The one that the layer has set, which every stack has.
-    pub(super) fn known(own: Option<Self>) -> Self {
+    pub(super) fn or_default(own: Option<Self>) -> Self {
         debug_assert!(own.is_some(), "the deadline layer is outside this one");
         own.unwrap_or_else(|| Self::after(Duration::from_secs(5)))
     }

@@ -31,7 +31,7 @@ impl fmt::Display for Local {
     }
 }
 
-/// A connection's two ends, as a request extension. The local end is shared by its connections.
+/// A connection's two ends. The local end is shared by its connections.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The listener.

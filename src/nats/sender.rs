@@ -153,6 +153,10 @@ impl Sender {
         let client = &self.connection.client;
         for entry in self.entries.drain(..) {
             let (mut reply, ticket) = (entry.reply, entry.ticket);
+            debug_assert!(
+                reply.is_none() || entry.load.len() == 1,
+                "a run has no reply"
+            );
             for message in entry.load {
                 let (subject, payload) = (message.subject, message.payload);
                 let done = match (reply.take(), message.headers) {

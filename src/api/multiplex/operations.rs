@@ -84,8 +84,8 @@ impl Publishing {
         let message =
             Outbound::new(subject.to_nats(), content.payload).with_headers(content.headers);
         let confirm = confirm.unwrap_or(self.confirm);
-        let sent = self.send(&subject, message, confirm, call);
-        sending.run(sent).await
+        let sent = sending.run(|| self.send(&subject, message, confirm, call));
+        sent.await
     }
 
     async fn send(
@@ -151,7 +151,7 @@ impl Requesting {
         let sending = Sending::of_frame(Operation::Request, &subject, origin, headers);
         let message =
             Outbound::new(subject.to_nats(), content.payload).with_headers(content.headers);
-        let mut reply = sending.run(self.ask(message, call)).await?;
+        let mut reply = sending.run(|| self.ask(message, call)).await?;
         // The inbox is natsway's own business.
         reply.message.subject = subject.to_nats();
         Ok(reply)

@@ -68,6 +68,21 @@ async fn no_chunk_is_larger_than_it_may_be_unless_one_message_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_did_not_fit_goes_out_before_the_end() {
+    let lifecycle = Lifecycle::new();
+    let large = || message(vec![b'x'; CHUNK_BYTES - 10]);
+    let mut body = body([large(), message("the last one\n"), large()], &lifecycle);
+    assert_eq!(chunk(&mut body).await.unwrap().len(), CHUNK_BYTES - 10);
+    lifecycle.start_draining();
+    let last = chunk(&mut body).await.unwrap();
+    assert!(
+        last.starts_with(b"the last one\n{\"notice\":\"end\""),
+        "{last:?}"
+    );
+    assert_eq!(chunk(&mut body).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_stream_gives_signs_of_life_and_ends_of_age() {
     let lifecycle = Lifecycle::new();
     let mut body = body([message("a\n")], &lifecycle);
