@@ -139,15 +139,15 @@ async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
 }
 
 async fn openapi(State(admin): State<Admin>) -> Response {
-    let document = admin.routes.current().openapi().to_string();
+    let document = admin.routes.current().openapi().text();
     answer(StatusCode::OK, "application/json", document)
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response {
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let no_store = HeaderValue::from_static("no-store");
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (CACHE_CONTROL, no_store),
     ];
-    (status, headers, body).into_response()
+    (status, headers, body.into()).into_response()
 }

@@ -97,7 +97,7 @@ impl App {
 /// When routes collide.
 pub fn openapi(config: Config) -> Result<serde_json::Value, StartError> {
     let built: Built = Parts::new(config)?.build_routes()?;
-    Ok(built.openapi().clone())
+    Ok(built.openapi().value())
 }
 
 impl server::Serve for Routes {

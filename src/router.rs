@@ -49,7 +49,6 @@ use axum::body::Body;
 use axum::response::Response;
 use http::Method;
 use hyper::body::Incoming;
-use serde_json::Value;
 
 pub use route::{Kind, Route};
 pub use stacks::Shared;
@@ -87,7 +86,7 @@ impl RouteConflict {
 pub struct Built {
     paths: matchit::Router<Endpoint>,
     elsewhere: Endpoint,
-    openapi: Value,
+    openapi: Arc<openapi::Document>,
     standing: Standing,
 }
 
@@ -103,7 +102,7 @@ impl Built {
     /// # Errors
     /// When two routes have the same method and path, or paths that cannot be told apart.
     pub fn new(routes: Vec<Route>, shared: &Shared) -> Result<Self, RouteConflict> {
-        let openapi = openapi::document(&routes);
+        let openapi = Arc::new(openapi::Document::new(&routes));
         let stacks = Stacks::new(shared);
         let mut paths = matchit::Router::new();
         for (path, methods) in by_path(routes)? {
@@ -137,7 +136,7 @@ impl Built {
 
     /// The OpenAPI document of the routes.
     #[must_use]
-    pub fn openapi(&self) -> &Value {
+    pub const fn openapi(&self) -> &Arc<openapi::Document> {
         &self.openapi
     }
 }

@@ -356,6 +356,8 @@ impl Bench {
     }
 
     async fn start(&mut self) {
+        // The servers are still busy with the end of the case before.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let begun = Instant::now();
         let started = Process::natsway(&self.nats.address, "");
         let took = begun.elapsed();

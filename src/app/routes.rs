@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::Method;
 use http::header::CONTENT_TYPE;
 use serde_json::json;
@@ -21,6 +20,7 @@ use crate::api::jetstream::replay::Replays;
 use crate::config::{Concurrency, Config, Policy, SizeLimit, WhenDisconnected};
 use crate::lifecycle::Drain;
 use crate::nats::Nats;
+use crate::router::openapi::Document;
 use crate::router::{Built, Route, RouteConflict, Shared};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracer;
@@ -50,17 +50,17 @@ pub(super) fn build(context: &Context<'_>, shared: &Shared) -> Result<Built, Rou
     let common = common::Common::new(context, shared);
     routes.extend(streams::routes(context, shared, &common));
     let built = Built::new(routes, shared)?;
-    page.write(built.openapi().to_string());
+    page.show(built.openapi());
     Ok(built)
 }
 
-/// The document, written once all routes are known, its own among them.
+/// The document, known once all routes are, its own among them.
 #[derive(Clone, Debug, Default)]
-struct Page(Arc<OnceLock<Bytes>>);
+struct Page(Arc<OnceLock<Arc<Document>>>);
 
 impl Page {
-    fn write(&self, text: String) {
-        let _ = self.0.set(text.into());
+    fn show(&self, document: &Arc<Document>) {
+        let _ = self.0.set(Arc::clone(document));
     }
 }
 
@@ -75,18 +75,24 @@ fn openapi(page: Page) -> Route {
         when_disconnected: WhenDisconnected::Fail,
     };
     Route::new("openapi", Method::GET, "/v1/openapi.json", policy)
-        .describe(json!({
-            "summary": "This document",
-            "tags": ["natsway"],
-            "responses": {"200": {
-                "description": "OpenAPI 3.1",
-                "content": {"application/json": {"schema": {"type": "object"}}},
-            }},
-        }))
+        .describe(|| {
+            json!({
+                "summary": "This document",
+                "tags": ["natsway"],
+                "responses": {"200": {
+                    "description": "OpenAPI 3.1",
+                    "content": {"application/json": {"schema": {"type": "object"}}},
+                }},
+            })
+        })
         .handler(show, page)
 }
 
 async fn show(State(page): State<Page>) -> Response {
-    let text = page.0.get().cloned().unwrap_or_default();
+    let text = page
+        .0
+        .get()
+        .map(|document| document.text())
+        .unwrap_or_default();
     ([(CONTENT_TYPE, "application/json")], text).into_response()
 }

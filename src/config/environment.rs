@@ -23,16 +23,7 @@ pub(super) fn lookup<'e>(environment: &'e [(String, String)], name: &str) -> Opt
 
 /// The environment as a tree like a file's.
 pub(super) fn layer(environment: &[(String, String)]) -> Value {
-    let schema = schema::json_schema();
-    let mut layer = json!({});
-    if let Some(url) = lookup(environment, NATS_URL) {
-        put(
-            &mut layer,
-            &["nats".to_owned(), "servers".to_owned()],
-            schema,
-            url,
-        );
-    }
+    let url = lookup(environment, NATS_URL);
     let mut own: Vec<(Vec<String>, &str)> = environment
         .iter()
         .filter(|(_, value)| !value.is_empty())
@@ -40,8 +31,18 @@ pub(super) fn layer(environment: &[(String, String)]) -> Value {
         .collect();
     // The shorter first: `NATSWAY_API__PUBLISH={…}` is the ground on which `NATSWAY_API__PUBLISH__TIMEOUT` stands.
     own.sort();
+    let mut layer = json!({});
+    if url.is_none() && own.is_empty() {
+        return layer;
+    }
+    // Made only for this, and not kept: it is large.
+    let schema = schema::generate();
+    if let Some(url) = url {
+        let servers = ["nats".to_owned(), "servers".to_owned()];
+        put(&mut layer, &servers, &schema, url);
+    }
     for (keys, value) in own {
-        put(&mut layer, &keys, schema, value);
+        put(&mut layer, &keys, &schema, value);
     }
     layer
 }

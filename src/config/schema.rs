@@ -14,7 +14,8 @@ pub fn json_schema() -> &'static Value {
     &SCHEMA
 }
 
-fn generate() -> Value {
+/// The same, for who needs it once.
+pub(super) fn generate() -> Value {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings

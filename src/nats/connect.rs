@@ -21,11 +21,33 @@ use super::queue::SendQueue;
 use super::refusals::Refusal;
 use super::replies::ReplyTable;
 use super::settings::Settings;
+use super::subscription;
 use super::ticket::Ticket;
 
-/// Messages that async-nats keeps for one subscription before it drops the newest. Our own rings
-/// and queues come behind it and are read without waiting for clients.
-const SUBSCRIPTION_CAPACITY: usize = 2048;
+/// How many messages async-nats keeps for one subscription before it drops the newest. The marker holds as
+/// many for as long as its connection lives, 250 bytes each, and they have to come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channel {
+    /// For subjects that anybody may flood. Our own rings come behind it and are read without waiting for
+    /// clients.
+    Large,
+    /// Where each message is taken as it comes, by [`super::reading`], so that they only pile up while that
+    /// begins.
+    Small,
+}
+
+impl Channel {
+    pub(super) const fn is_large(self) -> bool {
+        matches!(self, Self::Large)
+    }
+
+    const fn capacity(self) -> usize {
+        match self {
+            Self::Large => subscription::CAPACITY,
+            Self::Small => 256,
+        }
+    }
+}
 /// Commands that async-nats takes before it lets callers wait: more than a batch holds.
 const COMMAND_CAPACITY: usize = 2048;
 /// How long the server may take to say what its user may do.
@@ -65,6 +87,7 @@ pub(super) struct Opened {
     /// Full for ever; its overflow is the fence's echo.
     pub(super) marker: Option<Subscriber>,
     pub(super) marker_subject: Subject,
+    pub(super) channel: Channel,
     /// How many subscriptions were made, which is the id of the last.
     pub(super) subscriptions: u64,
     pub(super) rights: InboxRights,
@@ -85,14 +108,14 @@ pub(super) async fn open(
         ReplyTable::new(format!("{inbox_root}.r"), Arc::clone(link.room())),
         Arc::clone(link.stats()),
     );
-    let options = options(settings, &signals)?;
+    let options = options(settings, link.channel(), &signals)?;
     // DNS stands outside the library's timeout, so there is one around it all.
     let limit = settings.connect_timeout.saturating_mul(2);
     let client = timeout(limit, options.connect(address))
         .await
         .map_err(|_| ConnectError::Timeout(limit))??;
     let close = signals.closed.clone().drop_guard();
-    let opened = timeout(limit, explore(client, signals, inbox_root)).await;
+    let opened = timeout(limit, explore(client, link.channel(), signals, inbox_root)).await;
     let opened = opened.map_err(|_| ConnectError::Timeout(limit))??;
     close.disarm();
     Ok(opened)
@@ -100,6 +123,7 @@ pub(super) async fn open(
 
 async fn explore(
     client: Client,
+    channel: Channel,
     signals: Arc<Signals>,
     inbox_root: String,
 ) -> Result<Opened, ConnectError> {
@@ -126,7 +150,7 @@ async fn explore(
     let marker_subject = Subject::from(format!("{inbox_root}.m{secret:016x}"));
     let marker = if rights.can_fence() {
         Some(
-            fill_marker(&client, &signals, &marker_subject)
+            fill_marker(&client, channel, &signals, &marker_subject)
                 .await
                 .map_err(broken)?,
         )
@@ -140,6 +164,7 @@ async fn explore(
         inbox,
         marker,
         marker_subject,
+        channel,
         subscriptions,
         rights,
         permissions,
@@ -229,6 +254,7 @@ async fn user_info(client: &Client, signals: &Arc<Signals>, inbox: &mut Subscrib
 /// Fills the marker's subscription until it overflows for the first time.
 async fn fill_marker(
     client: &Client,
+    channel: Channel,
     signals: &Arc<Signals>,
     subject: &Subject,
 ) -> Result<Subscriber, Failure> {
@@ -239,7 +265,7 @@ async fn fill_marker(
         .map_err(|_| Failure::Lost)?;
     // The inbox has the id 1; the library counts up from there.
     signals.marker_sid.store(2, Ordering::Release);
-    for _ in 0..=SUBSCRIPTION_CAPACITY {
+    for _ in 0..=channel.capacity() {
         client
             .publish(subject.clone(), Bytes::new())
             .await
@@ -253,7 +279,11 @@ async fn fill_marker(
     Ok(marker)
 }
 
-fn options(settings: &Settings, signals: &Arc<Signals>) -> Result<ConnectOptions, ConnectError> {
+fn options(
+    settings: &Settings,
+    channel: Channel,
+    signals: &Arc<Signals>,
+) -> Result<ConnectOptions, ConnectError> {
     let credentials = Credentials::read(&settings.auth).map_err(ConnectError::Credentials)?;
     let used = Arc::new(AtomicBool::new(false));
     let on_event = Arc::clone(signals);
@@ -274,7 +304,7 @@ fn options(settings: &Settings, signals: &Arc<Signals>) -> Result<ConnectOptions
     .reconnect_delay_callback(|_| Duration::ZERO)
     .connection_timeout(settings.connect_timeout)
     .ping_interval(settings.ping_interval)
-    .subscription_capacity(SUBSCRIPTION_CAPACITY)
+    .subscription_capacity(channel.capacity())
     .client_capacity(COMMAND_CAPACITY)
     .skip_subject_validation(true)
     .ignore_discovered_servers()

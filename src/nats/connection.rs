@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::{Client, ServerInfo, Subject, Subscriber};
 
-use super::connect::{InboxRights, Opened};
+use super::connect::{Channel, InboxRights, Opened};
 use super::events::Signals;
 use super::permissions::Permissions;
 use super::queue::SendQueue;
@@ -42,6 +42,7 @@ pub struct Connection {
     /// Held from a SUB that may be denied until it is known whether it was.
     pub(super) registering: tokio::sync::Semaphore,
     probes: AtomicU64,
+    pub(super) channel: Channel,
     _marker: Option<Subscriber>,
 }
 
@@ -72,6 +73,7 @@ impl Connection {
             subscriptions: AtomicU64::new(opened.subscriptions),
             registering: tokio::sync::Semaphore::new(REGISTERING_MAX),
             probes: AtomicU64::new(0),
+            channel: opened.channel,
             _marker: opened.marker,
         };
         (Arc::new(connection), opened.inbox)

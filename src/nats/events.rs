@@ -142,7 +142,10 @@ impl Signals {
             Event::SlowConsumer(sid) if sid == self.marker_sid.load(Ordering::Acquire) => {
                 self.on_marker()
             }
-            Event::SlowConsumer(sid) => self.on_loss(sid),
+            Event::SlowConsumer(sid) => {
+                self.losses.fetch_add(1, Ordering::Relaxed);
+                self.tell_loss(sid);
+            }
             Event::ServerError(ServerError::Other(text)) => self.on_error(&text),
             Event::ServerError(_) | Event::Disconnected | Event::Closed | Event::ClientError(_) => {
                 self.close()
@@ -160,9 +163,9 @@ impl Signals {
         }
     }
 
-    fn on_loss(&self, sid: u64) {
+    /// A message to `sid` was lost because nobody took those before it.
+    pub(super) fn tell_loss(&self, sid: u64) {
         self.stats.slow_consumers.fetch_add(1, Ordering::Relaxed);
-        self.losses.fetch_add(1, Ordering::Relaxed);
         if let Some(alarm) = self.alarms.lock().get(&sid) {
             alarm.ring();
         }
@@ -236,7 +239,7 @@ impl Signals {
         }
     }
 
-    /// Rings every alarm if there were so many losses that some may have gone untold.
+    /// Rings every alarm if there were so many events of losses that some may have been dropped.
     pub(super) fn doubt_losses(&self) {
         self.taken_away.store(0, Ordering::Relaxed);
         if self.losses.swap(0, Ordering::Relaxed) >= CROWDED {

@@ -7,6 +7,7 @@ use futures_util::future::Either;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::connect::Channel;
 use super::connection::Connection;
 use super::pending::{Pending, PendingReply, Replies};
 use super::stats::LinkStats;
@@ -63,6 +64,7 @@ pub struct Link {
     stats: Arc<LinkStats>,
     moves: Arc<watch::Sender<u64>>,
     room: Arc<dyn Room>,
+    channel: Channel,
 }
 
 impl Link {
@@ -71,6 +73,7 @@ impl Link {
         name: String,
         moves: &Arc<watch::Sender<u64>>,
         room: &Arc<dyn Room>,
+        channel: Channel,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -79,6 +82,7 @@ impl Link {
             stats: Arc::default(),
             moves: Arc::clone(moves),
             room: Arc::clone(room),
+            channel,
         })
     }
 
@@ -98,6 +102,10 @@ impl Link {
     #[must_use]
     pub const fn stats(&self) -> &Arc<LinkStats> {
         &self.stats
+    }
+
+    pub(super) const fn channel(&self) -> Channel {
+        self.channel
     }
 
     pub(super) const fn room(&self) -> &Arc<dyn Room> {

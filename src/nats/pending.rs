@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_nats::{StatusCode, Subject, Subscriber};
+use async_nats::{StatusCode, Subject};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::queue::{Entry, Load, Settle};
 use super::replies::ReplySlot;
+use super::subscription::Subscription;
 use super::ticket::Ticket;
 use super::{Failure, Inbound, Outbound, Refused, Reply};
 
@@ -102,7 +103,7 @@ pub(super) enum Source {
     /// subscription has ended.
     Own {
         subject: Subject,
-        subscriber: Subscriber,
+        subscriber: Subscription,
         /// A connection that retires waits for its inboxes.
         _counted: Arc<()>,
     },

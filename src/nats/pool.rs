@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::connect::Channel;
 use super::hub::{Budget, Hub};
 use super::link::{Call, Confirm, Link};
 use super::pending::Replies;
@@ -45,15 +46,25 @@ impl Nats {
             Arc::new(watch::Sender::new(0)),
         );
         let messages: Vec<_> = (0..settings.connections.max(1))
-            .map(|i| Link::new(format!("messages-{i}"), &moves, replies))
+            .map(|i| Link::new(format!("messages-{i}"), &moves, replies, Channel::Small))
             .collect();
         let uncounted: Arc<dyn Room> = Arc::new(Uncounted);
-        let subscriptions = Link::new("subscriptions".to_owned(), &unwatched, &uncounted);
+        let subscriptions = Link::new(
+            "subscriptions".to_owned(),
+            &unwatched,
+            &uncounted,
+            Channel::Large,
+        );
         let nats = Self {
             hub: Hub::new(Arc::clone(&subscriptions), messages.clone(), moves, streams),
             messages,
             subscriptions,
-            jetstream: Link::new("jetstream".to_owned(), &unwatched, &uncounted),
+            jetstream: Link::new(
+                "jetstream".to_owned(),
+                &unwatched,
+                &uncounted,
+                Channel::Small,
+            ),
             hasher: std::hash::RandomState::new(),
             max_payload: AtomicUsize::new(SERVER_DEFAULT_MAX_PAYLOAD),
             shutdown: CancellationToken::new(),

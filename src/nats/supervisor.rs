@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{self, ConnectError};
 use super::connection::Connection;
 use super::link::{Link, LinkState};
+use super::reading::Reading;
 use super::sender;
 use super::settings::Settings;
 use super::upkeep;
@@ -185,7 +186,9 @@ impl Supervisor {
         let (connection, inbox) = Connection::new(opened, self.epoch);
         let mut tasks = JoinSet::new();
         tasks.spawn(sender::run(Arc::clone(&connection)));
-        tasks.spawn(upkeep::read_inbox(Arc::clone(&connection), inbox));
+        // At once: replies to whoever gets hold of the connection first find room for a few only.
+        let reading = Reading::begin(inbox, Arc::clone(&connection.signals));
+        tasks.spawn(upkeep::read_inbox(Arc::clone(&connection), reading));
         tasks.spawn(upkeep::watch(
             Arc::clone(&connection),
             self.settings.ping_interval,

@@ -7,14 +7,18 @@ use async_nats::Subscriber;
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use super::connection::Connection;
-use super::inbox::Reading;
+use super::events::Signals;
 use super::queue::{Entry, Load, Settle};
+use super::reading::Reading;
 use super::ticket::Ticket;
 
-/// Reads the inbox until the connection is closed.
-pub(super) async fn read_inbox(connection: Arc<Connection>, inbox: Subscriber) {
-    let _until_dropped = Reading::begin(&connection.signals, inbox);
+/// Has the inbox read until the connection is closed.
+pub(super) async fn read_inbox(
+    connection: Arc<Connection>,
+    reading: Reading<Subscriber, Arc<Signals>>,
+) {
     connection.signals.closed.cancelled().await;
+    drop(reading);
 }
 
 /// Keeps an eye on a connection: fences that do not come back while nothing else comes either mean

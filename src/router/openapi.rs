@@ -1,16 +1,78 @@
 //! The OpenAPI 3.1 document, generated from the routes that are registered: one function, and what every
 //! operation has in common is said once.
+//!
+//! It is made when somebody asks for it. Most never do, and as a tree it takes half a megabyte.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+use http::Method;
 use serde_json::{Map, Value, json};
 
 use crate::problem::{CONTENT_TYPE, Code};
 use crate::router::{Kind, Route};
 
-/// The document of these routes.
-#[must_use]
-pub fn document(routes: &[Route]) -> Value {
+/// What a route says of itself, unless it says nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Description(pub(crate) Option<Arc<dyn Fn() -> Value + Send + Sync>>);
+
+impl fmt::Debug for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Description").finish_non_exhaustive()
+    }
+}
+
+/// The document of the routes that are in force.
+#[derive(Debug)]
+pub struct Document {
+    operations: Vec<Operation>,
+    text: OnceLock<Bytes>,
+}
+
+/// What of a route it shows.
+#[derive(Debug)]
+struct Operation {
+    name: Cow<'static, str>,
+    method: Method,
+    path: Cow<'static, str>,
+    kind: Kind,
+    head: bool,
+    description: Description,
+}
+
+impl Document {
+    pub(super) fn new(routes: &[Route]) -> Self {
+        let operation = |route: &Route| Operation {
+            name: route.name.clone(),
+            method: route.method.clone(),
+            path: route.path.clone(),
+            kind: route.kind,
+            head: route.head,
+            description: route.operation.clone(),
+        };
+        Self {
+            operations: routes.iter().map(operation).collect(),
+            text: OnceLock::new(),
+        }
+    }
+
+    /// As one line, which is kept.
+    pub fn text(&self) -> Bytes {
+        let text = || self.value().to_string().into();
+        self.text.get_or_init(text).clone()
+    }
+
+    /// As a tree.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        document(&self.operations)
+    }
+}
+
+fn document(routes: &[Operation]) -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for route in routes {
         let methods = paths.entry(&*route.path).or_default();
@@ -35,9 +97,9 @@ pub fn document(routes: &[Route]) -> Value {
     })
 }
 
-fn operation(route: &Route) -> Value {
-    let mut operation = match &route.operation {
-        Value::Object(operation) => operation.clone(),
+fn operation(route: &Operation) -> Value {
+    let mut operation = match route.description.0.as_ref().map(|describe| describe()) {
+        Some(Value::Object(operation)) => operation,
         _ => Map::new(),
     };
     let id = operation.entry("operationId");

@@ -1,6 +1,7 @@
 //! A route as its verb describes it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::config::Policy;
 use crate::layers::{Answer, Request, Verb};
+use crate::router::openapi::Description;
 
 /// What timeouts and permits mean on a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub struct Route {
     pub(crate) policy: Policy,
     /// Whether `HEAD` is answered, too, as `GET` without its body.
     pub(crate) head: bool,
-    pub(crate) operation: Value,
+    pub(crate) operation: Description,
     pub(crate) verb: Verb,
     pub(crate) alternative: Option<Alternative>,
 }
@@ -79,7 +81,7 @@ impl Route {
                 kind: Kind::Unary,
                 policy,
                 head: false,
-                operation: Value::Null,
+                operation: Description::default(),
                 verb: Verb::of_fn(|_| Box::pin(std::future::pending())),
                 alternative: None,
             },
@@ -116,11 +118,11 @@ impl Unhandled {
         self
     }
 
-    /// Its OpenAPI operation object. `operationId`, path parameters and the problem responses are added
-    /// by [`super::openapi`].
+    /// Its OpenAPI operation object, made when somebody reads the document. `operationId`, path parameters
+    /// and the problem responses are added by [`super::openapi`].
     #[must_use]
-    pub fn describe(mut self, operation: Value) -> Self {
-        self.route.operation = operation;
+    pub fn describe(mut self, operation: impl Fn() -> Value + Send + Sync + 'static) -> Self {
+        self.route.operation = Description(Some(Arc::new(operation)));
         self
     }
 

@@ -131,13 +131,19 @@ impl<K: Unpin> AsyncRead for Stream<K> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.first_taken < this.first_filled && this.replay(buf) {
+        let replayed = this.first_taken < this.first_filled && this.replay(buf);
+        if replayed && buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        // With what follows, so that the parser need not double its buffer for the rest of the first head.
         let before = buf.filled().len();
         let result = this.socket.poll_read(cx, buf);
         this.pace.read(&buf.filled()[before..]);
-        result
+        match replayed {
+            // What else there is to say of the socket, it says again.
+            true => Poll::Ready(Ok(())),
+            false => result,
+        }
     }
 }
 
@@ -191,5 +197,38 @@ impl<K: Unpin> AsyncWrite for Stream<K> {
             let _ = ready!(this.poll_discard(cx));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::lifecycle::Lifecycle;
+    use crate::server::pace::Timers;
+
+    #[tokio::test]
+    async fn a_head_is_read_at_once_though_its_first_bytes_were_looked_at() {
+        const HEAD: &[u8] = b"GET /v1/subscribe/a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let (mut client, socket) = UnixStream::pair().unwrap();
+        let timers = Timers {
+            header_timeout: Duration::MAX,
+            idle_timeout: Duration::MAX,
+            keep_alive: Duration::from_secs(1),
+        };
+        let pace = Arc::new(Pace::new(timers, Lifecycle::new().drain()));
+        let mut stream = Stream::new(Socket::Unix(socket), pace, ());
+        client.write_all(HEAD).await.unwrap();
+        let protocol = std::future::poll_fn(|cx| stream.poll_protocol(cx)).await;
+        assert_eq!(protocol.unwrap(), Protocol::Http1);
+        let mut bytes = [0; 1024];
+        assert_eq!(stream.read(&mut bytes).await.unwrap(), HEAD.len());
+        assert_eq!(&bytes[..HEAD.len()], HEAD);
+        // What comes with the end is not lost, and the end is told.
+        client.write_all(b"more").await.unwrap();
+        drop(client);
+        assert_eq!(stream.read(&mut bytes).await.unwrap(), 4);
+        assert_eq!(stream.read(&mut bytes).await.unwrap(), 0);
     }
 }

@@ -1,7 +1,10 @@
-//! How often a publish allocates, in this process, so that it cannot creep up unseen: natsway's own
-//! routes in front of a real nats-server, without the HTTP parser, whose allocations are its own.
+//! How often a publish allocates and how much is held, in this process, so that neither can creep up
+//! unseen: natsway's own routes in front of a real nats-server, without the HTTP parser where it is counted,
+//! whose allocations are its own.
 //!
 //! One thread does it all, the library's connection included, so what is counted is the whole way.
+
+mod held;
 
 use allocation_counter::measure;
 use axum::body::Body;
@@ -18,6 +21,8 @@ const PUBLISHES: u64 = 500;
 struct Inside {
     runtime: Runtime,
     app: App,
+    /// Bytes that were allocated for it to get ready, and not let go of.
+    held: i64,
     _nats: Nats,
 }
 
@@ -32,8 +37,9 @@ impl Inside {
             ("NATSWAY_LISTEN__DATA", "127.0.0.1:0"),
             ("NATSWAY_LISTEN__ADMIN", "127.0.0.1:0"),
         ];
+        let is_named = |name| more.iter().any(|(other, _)| *other == name);
+        let own = own.iter().filter(|(name, _)| !is_named(*name));
         let environment = own
-            .iter()
             .chain(more)
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
@@ -41,14 +47,18 @@ impl Inside {
             environment,
             ..Sources::default()
         };
-        let app = runtime.block_on(async {
-            let app = App::build(sources.load().unwrap()).await.unwrap();
-            app.connected_once().await;
-            app
+        let mut built = None;
+        let counted = measure(|| {
+            built = Some(runtime.block_on(async {
+                let app = App::build(sources.load().unwrap()).await.unwrap();
+                app.connected_once().await;
+                app
+            }));
         });
         Self {
             runtime,
-            app,
+            app: built.unwrap(),
+            held: counted.bytes_current,
             _nats: nats,
         }
     }

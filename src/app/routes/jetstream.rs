@@ -42,20 +42,20 @@ fn of_streams(js: &Arc<JetStream>, policy: &Policy) -> Vec<Route> {
     vec![
         route("streams-list", Method::GET, STREAMS)
             .with_head()
-            .describe(describe::list_streams())
+            .describe(describe::list_streams)
             .handler(streams::list, js()),
         route("streams-get", Method::GET, STREAM)
             .with_head()
-            .describe(describe::get_stream())
+            .describe(describe::get_stream)
             .handler(streams::get, js()),
         route("streams-put", Method::PUT, STREAM)
-            .describe(describe::put_stream())
+            .describe(describe::put_stream)
             .handler(streams::put, js()),
         route("streams-delete", Method::DELETE, STREAM)
-            .describe(describe::delete("Delete a stream"))
+            .describe(|| describe::delete("Delete a stream"))
             .handler(streams::delete, js()),
         route("streams-purge", Method::POST, "/v1/streams/{stream}/purge")
-            .describe(describe::purge())
+            .describe(describe::purge)
             .handler(streams::purge, js()),
         route(
             "messages-last",
@@ -63,7 +63,7 @@ fn of_streams(js: &Arc<JetStream>, policy: &Policy) -> Vec<Route> {
             "/v1/streams/{stream}/messages/last",
         )
         .with_head()
-        .describe(describe::last_message())
+        .describe(describe::last_message)
         .handler(messages::last, js()),
         route(
             "messages-get",
@@ -71,7 +71,7 @@ fn of_streams(js: &Arc<JetStream>, policy: &Policy) -> Vec<Route> {
             "/v1/streams/{stream}/messages/{seq}",
         )
         .with_head()
-        .describe(describe::get_message())
+        .describe(describe::get_message)
         .handler(messages::by_seq, js()),
     ]
 }
@@ -82,26 +82,26 @@ fn of_consumers(js: &Arc<JetStream>, policy: &Policy) -> Vec<Route> {
     vec![
         route("consumers-get", Method::GET, CONSUMER)
             .with_head()
-            .describe(describe::get_consumer())
+            .describe(describe::get_consumer)
             .handler(consumers::get, js()),
         route("consumers-put", Method::PUT, CONSUMER)
-            .describe(describe::put_consumer())
+            .describe(describe::put_consumer)
             .handler(consumers::put, js()),
         route("consumers-delete", Method::DELETE, CONSUMER)
-            .describe(describe::delete("Delete a consumer"))
+            .describe(|| describe::delete("Delete a consumer"))
             .handler(consumers::delete, js()),
         route(
             "fetch",
             Method::POST,
             "/v1/streams/{stream}/consumers/{consumer}/fetch",
         )
-        .describe(describe::fetch())
+        .describe(describe::fetch)
         .handler(fetch::fetch, js()),
         route("acks-one", Method::POST, "/v1/acks/{token}")
-            .describe(describe::ack())
+            .describe(describe::ack)
             .handler(acks::one, js()),
         route("acks-many", Method::POST, "/v1/acks")
-            .describe(describe::acks())
+            .describe(describe::acks)
             .handler(acks::many, js()),
     ]
 }

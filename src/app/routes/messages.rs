@@ -50,7 +50,7 @@ fn built_in(context: &Context<'_>, shared: &Shared) -> Vec<Route> {
 fn publish(context: &Context<'_>) -> Route {
     let settings = &context.config.api.publish;
     Route::new("publish", Method::POST, PUBLISH, settings.policy())
-        .describe(describe::publish())
+        .describe(describe::publish)
         .answer(
             publish::handle,
             publish::Publish::built_in(settings, context.nats),
@@ -61,7 +61,7 @@ fn batch(context: &Context<'_>, shared: &Shared, path: &'static str, form: batch
     let api = &context.config.api;
     Route::new("batch", Method::POST, path, api.batch.policy())
         .kind(Kind::Upload(api.batch.idle_timeout))
-        .describe(describe::batch(form))
+        .describe(move || describe::batch(form))
         .handler(
             batch::handle,
             batch::Batch::new(
@@ -78,7 +78,7 @@ fn batch(context: &Context<'_>, shared: &Shared, path: &'static str, form: batch
 fn request(context: &Context<'_>, shared: &Shared) -> Route {
     let settings = &context.config.api.request;
     Route::new("request", Method::POST, REQUEST, settings.policy())
-        .describe(describe::request())
+        .describe(describe::request)
         .answer(
             request::handle,
             request::Requester::built_in(settings, context.nats, &shared.bodies, &shared.drain),
@@ -102,29 +102,25 @@ fn declared(
         )
     };
     Ok(match route.action() {
-        Some(Action::Publish(action)) => Some(
-            unhandled()
-                .describe(describe::declared_publish(route, action))
-                .answer(
-                    publish::handle,
-                    publish::Publish::declared(route, action, context.nats).map_err(unusable)?,
-                ),
-        ),
-        Some(Action::Request(action)) => Some(
-            unhandled()
-                .describe(describe::declared_request(route, action))
-                .answer(
-                    request::handle,
-                    request::Requester::declared(
-                        route,
-                        action,
-                        context.nats,
-                        &shared.bodies,
-                        &shared.drain,
-                    )
-                    .map_err(unusable)?,
-                ),
-        ),
+        Some(Action::Publish(action)) => {
+            let operation = describe::declared_publish(route, action);
+            let verb = publish::Publish::declared(route, action, context.nats).map_err(unusable)?;
+            let unhandled = unhandled().describe(move || operation.clone());
+            Some(unhandled.answer(publish::handle, verb))
+        }
+        Some(Action::Request(action)) => {
+            let operation = describe::declared_request(route, action);
+            let verb = request::Requester::declared(
+                route,
+                action,
+                context.nats,
+                &shared.bodies,
+                &shared.drain,
+            )
+            .map_err(unusable)?;
+            let unhandled = unhandled().describe(move || operation.clone());
+            Some(unhandled.answer(request::handle, verb))
+        }
         _ => None,
     })
 }

@@ -41,7 +41,7 @@ fn built_in(context: &Context<'_>) -> Route {
     let path = "/v1/streams/{stream}/subscribe";
     Route::new("replay", Method::GET, path, policy)
         .kind(Kind::Stream)
-        .describe(operation())
+        .describe(operation)
         .handler(handle, Arc::new(verb))
 }
 
@@ -65,7 +65,7 @@ fn declared(context: &Context<'_>) -> Vec<Route> {
         });
         let route = Route::new(route.name.clone(), method, path, policy)
             .kind(Kind::Stream)
-            .describe(operation)
+            .describe(move || operation.clone())
             .handler(handle, Arc::new(verb));
         routes.push(route);
     }

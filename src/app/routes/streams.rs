@@ -43,16 +43,6 @@ fn built_in(context: &Context<'_>) -> [Route; 2] {
     let session = Session::new(context.nats, &settings.subjects, settings.when_disconnected);
     let by_path = Subscribe::by_path(session.clone(), settings, lifetimes(context, "subscribe"));
     let by_query = Subscribe::by_query(session, settings, lifetimes(context, "subscribe-many"));
-    let subject = json!({
-        "name": "subject", "in": "path", "required": true,
-        "description": "May hold `*` and `>`; `>` is written `%3E`.",
-        "schema": {"type": "string"},
-    });
-    let subjects = json!({
-        "name": "subject", "in": "query", "required": true, "explode": true,
-        "description": "Once or more often; subjects may not overlap.",
-        "schema": {"type": "array", "items": {"type": "string"}},
-    });
     [
         Route::new(
             "subscribe",
@@ -61,7 +51,7 @@ fn built_in(context: &Context<'_>) -> [Route; 2] {
             settings.policy(),
         )
         .kind(Kind::Stream)
-        .describe(operation("Subscribe to a subject", &subject))
+        .describe(by_one_subject)
         .handler(subscribe::handle, Arc::new(by_path)),
         Route::new(
             "subscribe-many",
@@ -70,7 +60,7 @@ fn built_in(context: &Context<'_>) -> [Route; 2] {
             settings.policy(),
         )
         .kind(Kind::Stream)
-        .describe(operation("Subscribe to several subjects", &subjects))
+        .describe(by_subjects)
         .handler(subscribe::handle, Arc::new(by_query)),
     ]
 }
@@ -96,12 +86,14 @@ fn multiplexed(context: &Context<'_>, shared: &Shared, common: &Common) -> Route
         lifetimes: lifetimes(context, name),
         tracer: shared.tracer.clone(),
     };
-    let operation = json!({
-        "summary": "Subscribe, publish and request over one WebSocket",
-        "tags": ["subscribe"],
-        "description": "JSON text frames; subprotocol `natsway.v1`, optional.",
-        "responses": {"101": {"description": "A WebSocket."}},
-    });
+    let operation = || {
+        json!({
+            "summary": "Subscribe, publish and request over one WebSocket",
+            "tags": ["subscribe"],
+            "description": "JSON text frames; subprotocol `natsway.v1`, optional.",
+            "responses": {"101": {"description": "A WebSocket."}},
+        })
+    };
     Route::new(name, method, path, settings.policy())
         .kind(Kind::Stream)
         .describe(operation)
@@ -129,11 +121,29 @@ fn declared(context: &Context<'_>) -> Vec<Route> {
         });
         let route = Route::new(route.name.clone(), method, path, policy)
             .kind(Kind::Stream)
-            .describe(operation)
+            .describe(move || operation.clone())
             .handler(subscribe::handle, Arc::new(verb));
         routes.push(route);
     }
     routes
+}
+
+fn by_one_subject() -> Value {
+    let subject = json!({
+        "name": "subject", "in": "path", "required": true,
+        "description": "May hold `*` and `>`; `>` is written `%3E`.",
+        "schema": {"type": "string"},
+    });
+    operation("Subscribe to a subject", &subject)
+}
+
+fn by_subjects() -> Value {
+    let subjects = json!({
+        "name": "subject", "in": "query", "required": true, "explode": true,
+        "description": "Once or more often; subjects may not overlap.",
+        "schema": {"type": "array", "items": {"type": "string"}},
+    });
+    operation("Subscribe to several subjects", &subjects)
 }
 
 fn operation(summary: &str, subject: &Value) -> Value {

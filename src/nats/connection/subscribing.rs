@@ -2,13 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use async_nats::{Subject, Subscriber};
+use async_nats::Subject;
 use tokio::time::Instant;
 
 use super::Connection;
 use crate::nats::Failure;
 use crate::nats::events::Watched;
 use crate::nats::refusals::Refusal;
+use crate::nats::subscription::Subscription;
 
 impl Connection {
     /// Subscribes; what happens to the subscription is told from the first moment on.
@@ -16,7 +17,7 @@ impl Connection {
         &self,
         pattern: Subject,
         queue: Option<String>,
-    ) -> Result<(Subscriber, Watched), Failure> {
+    ) -> Result<(Subscription, Watched), Failure> {
         // The id is not told but counted: subscriptions are made one after the other, and one counts
         // even where its caller leaves, since the library has counted it by then.
         let _one_at_a_time = self.subscribing.lock().await;
@@ -26,7 +27,12 @@ impl Connection {
             None => self.client.subscribe(pattern).await,
             Some(group) => self.client.queue_subscribe(pattern, group).await,
         };
-        Ok((subscribed.map_err(|_| Failure::Disconnected)?, watched))
+        let subscriber = subscribed.map_err(|_| Failure::Disconnected)?;
+        let subscription = match self.channel.is_large() {
+            true => Subscription::in_channel(subscriber),
+            false => Subscription::in_backlog(&self.signals, sid, subscriber),
+        };
+        Ok((subscription, watched))
     }
 
     /// Waits until the server has handled everything before, be it by a fence or, where the user has

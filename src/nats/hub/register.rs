@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::watch;
@@ -19,6 +18,7 @@ use super::topic::Topic;
 use crate::nats::connection::Connection;
 use crate::nats::events::Watched;
 use crate::nats::link::{Call, Confirm, Link, LinkState};
+use crate::nats::subscription::Subscription;
 use crate::nats::{Failure, Outbound};
 
 /// How soon a lost probe is followed by another; doubled each time.
@@ -27,7 +27,7 @@ const PROBE_AGAIN: Duration = Duration::from_millis(2);
 const PROBE_AGAIN_MAX: Duration = Duration::from_millis(100);
 
 /// A subscription, and what happens to it.
-pub(super) type Subscribed = (Subscriber, Watched);
+pub(super) type Subscribed = (Subscription, Watched);
 
 /// The links that a subscription has to do with.
 #[derive(Debug)]

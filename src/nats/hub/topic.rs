@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
-use async_nats::{Subject, Subscriber};
+use async_nats::Subject;
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use super::ring::{Ring, Slot};
 use crate::nats::connection::Connection;
 use crate::nats::events::Alarm;
 use crate::nats::refusals::Refusal;
+use crate::nats::subscription::Subscription;
 use crate::nats::{Call, Failure, Inbound};
 use crate::subject::SubjectPattern;
 
@@ -223,7 +224,7 @@ async fn pump(
     registrar: &Registrar,
     alarm: &Alarm,
     moves: &mut watch::Receiver<u64>,
-    subscriber: &mut Subscriber,
+    subscriber: &mut Subscription,
 ) -> Result<(), Failure> {
     let mut chunks = subscriber.by_ref().ready_chunks(PUMP_CHUNK);
     let mut probing = pin!(OptionFuture::from(None));

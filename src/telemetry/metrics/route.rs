@@ -94,7 +94,7 @@ impl Metrics {
             problems: ProblemCounters {
                 family: families.problems.clone(),
                 route,
-                counters: std::iter::repeat_with(OnceLock::new).take(SLOTS).collect(),
+                counters: OnceLock::new(),
             },
         }
     }
@@ -160,7 +160,8 @@ impl DurationHandles {
 struct ProblemCounters {
     family: Family<Labels<3>, Counter>,
     route: Arc<str>,
-    counters: Box<[OnceLock<Counter>]>,
+    /// Made with the first one, as most routes have none.
+    counters: OnceLock<Box<[OnceLock<Counter>]>>,
 }
 
 impl ProblemCounters {
@@ -172,7 +173,8 @@ impl ProblemCounters {
                 ("source", source.into()),
             ]))
         };
-        if let Some(counter) = self.counters.get(slot) {
+        let none = || std::iter::repeat_with(OnceLock::new).take(SLOTS).collect();
+        if let Some(counter) = self.counters.get_or_init(none).get(slot) {
             counter.get_or_init(make).inc();
         }
     }

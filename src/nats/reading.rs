@@ -1,10 +1,11 @@
-//! Reads the inbox where the client library fills it, without a task of its own.
+//! Reads what the client library received where it fills it in, without a task of its own.
 //!
 //! The library's task reads up to 128 times from its socket before it makes way for others, and a task
 //! woken by it runs on the same thread, afterwards. Until then tens of megabytes of large replies would
-//! pile up in the subscription's channel, most of them about to be refused. So the waker that the channel
-//! calls for a message is the reader: it takes the message out of the channel and hands it to whoever
-//! waits, which is short and never blocks, before the library reads on.
+//! pile up in the inbox's channel, most of them about to be refused; and every channel of a client has the
+//! same capacity, which the marker of the fences keeps full. So the waker that a channel calls for a message
+//! is the reader: it takes the message out of the channel and hands it on, which is short and never blocks,
+//! before the library reads on. Channels can be small then.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,13 +20,12 @@ use tokio::task::unconstrained;
 use super::Inbound;
 use super::events::Signals;
 
-/// An inbox that is read until this is dropped.
-pub(super) struct Reading<S>(Arc<Inbox<S>>);
+/// A subscription of the library that is read until this is dropped.
+pub(super) struct Reading<S, T>(Arc<Reader<S, T>>);
 
-struct Inbox<S> {
-    /// Not the connection: the library keeps the waker for as long as somebody has its client.
-    signals: Arc<Signals>,
-    subscriber: Mutex<Option<S>>,
+struct Reader<S, T> {
+    /// The library keeps the waker for as long as somebody has its client, but not what is in here.
+    held: Mutex<Option<(S, T)>>,
     /// Calls of the waker since it was seen to be empty; who makes the first one reads.
     calls: AtomicUsize,
 }
@@ -35,28 +35,45 @@ pub(super) trait Messages: Stream<Item = Inbound> + Unpin + Send + 'static {}
 
 impl<S: Stream<Item = Inbound> + Unpin + Send + 'static> Messages for S {}
 
-impl<S: Messages> Reading<S> {
-    /// Begins with what has come already.
-    pub(super) fn begin(signals: &Arc<Signals>, subscriber: S) -> Self {
-        let inbox = Arc::new(Inbox {
-            signals: Arc::clone(signals),
-            subscriber: Mutex::new(Some(subscriber)),
-            calls: AtomicUsize::new(0),
-        });
-        Arc::clone(&inbox).wake();
-        Self(inbox)
+/// Where they go. Nothing may block, or take long.
+pub(super) trait Taker: Send + 'static {
+    fn take(&self, message: Inbound);
+    /// The library's task is gone, be it by a malformed header or at its own end.
+    fn ended(self);
+}
+
+/// The inbox, whose messages are replies.
+impl Taker for Arc<Signals> {
+    fn take(&self, message: Inbound) {
+        self.replies.deliver(message);
+    }
+
+    fn ended(self) {
+        self.close();
     }
 }
 
-impl<S> Drop for Reading<S> {
+impl<S: Messages, T: Taker> Reading<S, T> {
+    /// Begins with what has come already.
+    pub(super) fn begin(messages: S, taker: T) -> Self {
+        let reader = Arc::new(Reader {
+            held: Mutex::new(Some((messages, taker))),
+            calls: AtomicUsize::new(0),
+        });
+        Arc::clone(&reader).wake();
+        Self(reader)
+    }
+}
+
+impl<S, T> Drop for Reading<S, T> {
     fn drop(&mut self) {
-        let ended = self.0.subscriber.lock().take();
+        let ended = self.0.held.lock().take();
         // Not under the lock: it calls the library.
         drop(ended);
     }
 }
 
-impl<S: Messages> Wake for Inbox<S> {
+impl<S: Messages, T: Taker> Wake for Reader<S, T> {
     fn wake(self: Arc<Self>) {
         if self.calls.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
@@ -76,36 +93,36 @@ impl<S: Messages> Wake for Inbox<S> {
     }
 }
 
-impl<S: Messages> Inbox<S> {
+impl<S: Messages, T: Taker> Reader<S, T> {
     /// Reads what is there.
     fn read(&self, waker: &Waker) {
-        let mut held = self.subscriber.lock();
-        let Some(subscriber) = held.as_mut() else {
+        let mut held = self.held.lock();
+        let Some((messages, taker)) = held.as_mut() else {
             return;
         };
         let all = poll_fn(|cx| {
-            while let Poll::Ready(next) = subscriber.poll_next_unpin(cx) {
+            while let Poll::Ready(next) = messages.poll_next_unpin(cx) {
                 match next {
-                    Some(message) => self.signals.replies.deliver(message),
+                    Some(message) => taker.take(message),
                     None => return Poll::Ready(()),
                 }
             }
             Poll::Pending
         });
         // The budget is the library's, which has to read on.
-        let ended = pin!(unconstrained(all)).poll(&mut Context::from_waker(waker));
-        if ended.is_ready() {
-            let ended = held.take();
+        let is_over = pin!(unconstrained(all))
+            .poll(&mut Context::from_waker(waker))
+            .is_ready();
+        if is_over && let Some((messages, taker)) = held.take() {
             drop(held);
-            drop(ended);
-            // The library's task is gone, be it by a malformed header or at its own end.
-            self.signals.close();
+            drop(messages);
+            taker.ended();
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use futures_util::stream;
     use tokio::sync::mpsc;
 
@@ -122,7 +139,7 @@ mod tests {
         (sender, stream::poll_fn(move |cx| receiver.poll_recv(cx)))
     }
 
-    fn signals() -> Arc<Signals> {
+    pub(in crate::nats) fn signals() -> Arc<Signals> {
         let limits = QueueLimits {
             messages: 1,
             bytes: 1,
@@ -134,12 +151,20 @@ mod tests {
     fn reply_to(slot: &ReplySlot) -> Inbound {
         Inbound {
             subject: slot.subject(),
+            ..numbered(0)
+        }
+    }
+
+    /// A message that can be told from others.
+    pub(in crate::nats) fn numbered(number: usize) -> Inbound {
+        Inbound {
+            subject: "a".into(),
             reply: None,
             payload: "hi".into(),
             headers: None,
             status: None,
             description: None,
-            length: 0,
+            length: number,
         }
     }
 
@@ -152,7 +177,7 @@ mod tests {
             .each_ref()
             .map(|of| signals.replies.expect(None, of, None));
         sender.try_send(reply_to(&slots[0])).unwrap();
-        let reading = Reading::begin(&signals, messages);
+        let reading = Reading::begin(messages, Arc::clone(&signals));
         assert!(tickets[0].take_reply().is_some());
         sender.try_send(reply_to(&slots[1])).unwrap();
         assert!(tickets[1].take_reply().is_some());
@@ -165,7 +190,7 @@ mod tests {
         const MANY: usize = 1000;
         let signals = signals();
         let (sender, messages) = channel(1);
-        let _reading = Reading::begin(&signals, messages);
+        let _reading = Reading::begin(messages, Arc::clone(&signals));
         for _ in 0..MANY {
             let ticket = Ticket::new();
             let slot = signals.replies.expect(None, &ticket, None);
@@ -179,7 +204,7 @@ mod tests {
     fn the_end_of_the_library_is_the_end_of_the_connection() {
         let signals = signals();
         let (sender, messages) = channel(1);
-        let _reading = Reading::begin(&signals, messages);
+        let _reading = Reading::begin(messages, Arc::clone(&signals));
         assert!(!signals.closed.is_cancelled());
         drop(sender);
         assert!(signals.closed.is_cancelled());
@@ -206,7 +231,7 @@ mod tests {
                     }
                 });
             }
-            reading = Some(Reading::begin(&signals, messages));
+            reading = Some(Reading::begin(messages, Arc::clone(&signals)));
         });
         for (ticket, _slot) in &expected {
             assert!(ticket.take_reply().is_some());
