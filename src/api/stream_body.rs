@@ -3,24 +3,26 @@
 //! Nothing is queued here. What waits for a slow client waits in the ring of its subject, where a
 //! limit holds it; here lies at most one chunk on its way to the socket.
 
+mod clock;
+
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::Instant;
 
 use super::deliveries::Deliveries;
-use super::notice::{EndReason, Notice};
+use super::notice::Notice;
 use super::{ndjson, sse};
 use crate::lifecycle::Drain;
 use crate::telemetry::metrics::{StreamEnds, StreamLag};
 use crate::telemetry::traces::Tracer;
-use crate::wake;
+
+pub use clock::{Clock, Tick};
 
 /// What is ready goes out in chunks of this size: many small messages in one write, and no more than
 /// this held for a client that has stopped reading. hyper holds as much again.
@@ -117,136 +119,7 @@ impl Lifetimes {
     /// The clock of one stream, from now on.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        let now = Instant::now();
-        Clock {
-            drain: self.drain.clone(),
-            own: None,
-            quiet_since: now,
-            keep_alive: self.keep_alive,
-            ends: self.max_age.map(|age| now + jittered(age)),
-            ending: Ending {
-                counted: self.ends.clone(),
-                reason: None,
-            },
-        }
-    }
-}
-
-/// A little less than the age, so that streams opened together do not end together.
-fn jittered(age: Duration) -> Duration {
-    age.mul_f64(rand::random_range(0.8..=1.0))
-}
-
-/// What a stream's clock says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tick {
-    /// It was silent for too long.
-    KeepAlive,
-    /// It must end.
-    End(EndReason),
-}
-
-/// The clock of one stream. It is not moved by every write but looks, when it is time, how long it has
-/// really been silent; where the task that polls it has a timer, it needs none.
-pub struct Clock {
-    drain: Drain,
-    own: Option<Pin<Box<Own>>>,
-    quiet_since: Instant,
-    keep_alive: Duration,
-    ends: Option<Instant>,
-    ending: Ending,
-}
-
-pin_project! {
-    /// What wakes a task that nobody else wakes, such as a WebSocket's.
-    struct Own {
-        #[pin]
-        sleep: Sleep,
-        #[pin]
-        draining: WaitForCancellationFutureOwned,
-    }
-}
-
-/// Counts the end of its stream when it is dropped.
-struct Ending {
-    counted: StreamEnds,
-    reason: Option<EndReason>,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let reason = self.reason.map_or("client-gone", EndReason::as_str);
-        self.counted.count(reason);
-    }
-}
-
-impl std::fmt::Debug for Clock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Clock").finish_non_exhaustive()
-    }
-}
-
-impl Clock {
-    /// Says that something was written.
-    pub const fn wrote(&mut self, now: Instant) {
-        self.quiet_since = now;
-    }
-
-    /// Says that natsway ends the stream; otherwise its client did.
-    pub const fn ends_because(&mut self, reason: EndReason) {
-        self.ending.reason = Some(reason);
-    }
-
-    /// The next tick.
-    pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Tick> {
-        loop {
-            if self.drain.is_draining() {
-                return Poll::Ready(Tick::End(EndReason::Draining));
-            }
-            ready!(self.poll_next(cx));
-            let now = Instant::now();
-            if self.ends.is_some_and(|ends| ends <= now) {
-                return Poll::Ready(Tick::End(EndReason::MaxAge));
-            }
-            if self.quiet_since + self.keep_alive <= now {
-                self.quiet_since = now;
-                return Poll::Ready(Tick::KeepAlive);
-            }
-        }
-    }
-
-    /// Ready when there may be a tick.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let sign_of_life = self.quiet_since + self.keep_alive;
-        let next = self
-            .ends
-            .map_or(sign_of_life, |ends| ends.min(sign_of_life));
-        match wake::come_or_collected(next, cx.waker()) {
-            Some(true) => Poll::Ready(()),
-            // The task polls when the drain begins, too.
-            Some(false) => Poll::Pending,
-            None => self.poll_own(next, cx),
-        }
-    }
-
-    fn poll_own(&mut self, next: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let own = self.own.get_or_insert_with(|| {
-            Box::pin(Own {
-                sleep: sleep_until(next),
-                draining: self.drain.draining_owned(),
-            })
-        });
-        let mut own = own.as_mut().project();
-        if own.draining.poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        ready!(own.sleep.as_mut().poll(cx));
-        // It was not moved when something was written.
-        if own.sleep.deadline() < next {
-            own.sleep.as_mut().reset(next);
-            return own.sleep.poll(cx);
-        }
-        Poll::Ready(())
+        Clock::begin(self)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Serves one connection, HTTP/1.1 or HTTP/2 with prior knowledge, and watches its clock.
 
-use std::convert::Infallible;
+mod clock;
+mod requests;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -8,29 +10,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::body::Body;
-use axum::response::Response;
-use bytes::Bytes;
-use http::{HeaderValue, Request, Version, header};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use pin_project_lite::pin_project;
-use tokio::task::unconstrained;
-use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::WaitForCancellationFuture;
 
 use super::Serve;
 use super::io::{Socket, Stream};
 use super::pace::{Pace, Protocol, Timers};
-use crate::layers::context;
 use crate::layers::peer::Peer;
-use crate::layers::received::Received;
 use crate::lifecycle::Drain;
 use crate::telemetry::metrics::Rejections;
-use crate::wake::Deadlines;
+use clock::{Clock, Verdict};
+use requests::Connected;
 
 /// What every connection of a server has in common.
 pub(super) struct Shared<S> {
@@ -40,13 +30,6 @@ pub(super) struct Shared<S> {
     pub(super) rejections: Rejections,
     pub(super) service: S,
 }
-
-/// How long an idle HTTP/1.1 connection stays open after the drain began: a client that is just
-/// sending its next request gets an answer with `Connection: close` instead of a reset.
-const LINGER: Duration = Duration::from_millis(500);
-
-/// How long a connection that was told to finish may take to close.
-const FINISH: Duration = Duration::from_secs(1);
 
 /// The two protocols, told apart by our own reading of the first bytes: hyper-util's detection keeps
 /// room for both in every connection, 8 KiB more than HTTP/1.1 needs.
@@ -166,260 +149,3 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     })
     .await
 }
-
-enum Verdict {
-    /// A request's deadline has come.
-    Again,
-    /// The silence lasted too long: close as the protocol wants it.
-    Finish,
-    /// It did not close in time, or a write is stuck.
-    Close,
-}
-
-pin_project! {
-    /// One timer a connection, moved only when it fires too early or a deadline comes nearer. Under
-    /// load nothing is moved: a request costs two atomic stores and a comparison, not a timer. A deadline that
-    /// was met fires all the same, for one more look in each span of a timeout.
-    struct Clock<'a> {
-        #[pin]
-        sleep: Sleep,
-        is_set: bool,
-        // First of new work, then of the grace.
-        #[pin]
-        end: WaitForCancellationFuture<'a>,
-        drain: &'a Drain,
-        pace: &'a Pace,
-        ends_seen: u8,
-        waits: bool,
-        rejections: &'a Rejections,
-        // When it has to be closed, where it was told to finish.
-        finish_by: Option<Instant>,
-        requests: Deadlines,
-    }
-}
-
-impl<'a> Clock<'a> {
-    fn new(pace: &'a Pace, drain: &'a Drain, rejections: &'a Rejections) -> Self {
-        let first = pace
-            .deadline()
-            .unwrap_or_else(|| Instant::now() + pace.recheck());
-        Self {
-            sleep: sleep_until(first),
-            is_set: false,
-            end: drain.draining(),
-            drain,
-            pace,
-            ends_seen: 0,
-            waits: false,
-            rejections,
-            finish_by: None,
-            requests: Deadlines::default(),
-        }
-    }
-
-    /// Whether the connection is to finish what it does: the drain has just begun, or its grace is
-    /// just over and requests that still wait are to be polled once more. An idle one is left a moment.
-    fn poll_drain(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
-        let mut this = self.project();
-        // Whoever waits already is woken; to ask again would be a lock for every request.
-        if *this.waits && this.drain.ends_begun() == *this.ends_seen {
-            return false;
-        }
-        *this.waits = true;
-        let mut finishes = false;
-        while *this.ends_seen < 2 && this.end.as_mut().poll(cx).is_ready() {
-            *this.ends_seen += 1;
-            this.end.set(this.drain.expired());
-            match this.pace.is_busy() || this.pace.is_http2() {
-                true => finishes = true,
-                false => this.pace.hurry(LINGER),
-            }
-        }
-        finishes
-    }
-
-    /// Polls the connection, and collects by when its requests have to be polled again.
-    fn round<T>(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        poll: impl FnOnce(&mut Context<'_>) -> T,
-    ) -> T {
-        self.project().requests.round(cx, poll)
-    }
-
-    fn poll_verdict(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verdict> {
-        loop {
-            let next = self.next();
-            let mut this = self.as_mut().project();
-            if let Some(next) = next
-                && next < this.sleep.deadline()
-            {
-                this.sleep.as_mut().reset(next);
-                *this.is_set = false;
-            }
-            // As above: a timer that is set needs no second look until it has fired.
-            if *this.is_set && !this.sleep.is_elapsed() {
-                return Poll::Pending;
-            }
-            *this.is_set = true;
-            // Whatever else this turn has done: a timer that is not set is not looked at again.
-            ready!(pin!(unconstrained(this.sleep.as_mut())).poll(cx));
-            *this.is_set = false;
-            let now = Instant::now();
-            let verdict = self.as_mut().judge(now);
-            let next = self.next().unwrap_or_else(|| now + self.pace.recheck());
-            self.as_mut().project().sleep.reset(next);
-            if let Some(verdict) = verdict {
-                return Poll::Ready(verdict);
-            }
-        }
-    }
-
-    /// When something is to be done, as far as anybody knows now.
-    fn next(&self) -> Option<Instant> {
-        let own = self.finish_by.or_else(|| self.pace.deadline());
-        match (own, self.requests.nearest()) {
-            (Some(own), Some(request)) => Some(own.min(request)),
-            (own, request) => own.or(request),
-        }
-    }
-
-    fn judge(self: Pin<&mut Self>, now: Instant) -> Option<Verdict> {
-        let this = self.project();
-        let pace = *this.pace;
-        if this.requests.look(now) {
-            return Some(Verdict::Again);
-        }
-        // A request may have slipped in while the connection was told to finish.
-        let late = this.finish_by.take_if(|by| *by <= now).is_some() && !pace.is_busy();
-        if late || pace.is_stalled() {
-            return Some(Verdict::Close);
-        }
-        if this.finish_by.is_some() || pace.deadline().is_none_or(|deadline| deadline > now) {
-            return None;
-        }
-        if *this.ends_seen == 0 && pace.waits_for_head() {
-            this.rejections.header_timeout.inc();
-        }
-        *this.finish_by = Some(now + FINISH);
-        Some(Verdict::Finish)
-    }
-}
-
-/// The service of one connection: counts the request, and says where it came from.
-struct Connected<S> {
-    service: S,
-    /// Of the connection, like the pace: what all connections share would pass between the cores with
-    /// every request.
-    peer: Arc<Peer>,
-    pace: Arc<Pace>,
-}
-
-impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
-    type Response = http::Response<Counted>;
-    type Error = Infallible;
-    type Future = Answer<S::Answer>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let busy = Busy::new(&self.pace);
-        let http1 = request.version() < Version::HTTP_2;
-        if request.extensions().get::<OnUpgrade>().is_some() {
-            let pace = Arc::clone(&self.pace);
-            let received = Received::new(move || pace.received());
-            request.extensions_mut().insert(received);
-        }
-        let context = context::Context {
-            peer: Some(Arc::clone(&self.peer)),
-            // A request of HTTP/2 has a task of its own.
-            is_polled_at_the_end: http1,
-            ..context::Context::default()
-        };
-        let has_body = !request.body().is_end_stream();
-        Answer {
-            inner: self.service.answer(request, context),
-            busy: Some(busy),
-            has_body,
-            http1,
-        }
-    }
-}
-
-pin_project! {
-    struct Answer<F> {
-        #[pin]
-        inner: F,
-        busy: Option<Busy>,
-        has_body: bool,
-        http1: bool,
-    }
-}
-
-impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
-    type Output = Result<http::Response<Counted>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Ok(mut response) = ready!(this.inner.poll(cx));
-        let busy = this.busy.take();
-        if let Some(Busy(pace)) = &busy {
-            // Clients move to another replica between two requests, not in the middle of one.
-            if *this.http1 && pace.is_leaving() && !is_upgrade(&response) {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
-            }
-            if *this.has_body && response.status().as_u16() >= 400 {
-                pace.refuse();
-            }
-        }
-        Poll::Ready(Ok(response.map(|body| Counted { body, _busy: busy })))
-    }
-}
-
-fn is_upgrade(response: &Response) -> bool {
-    response.status() == http::StatusCode::SWITCHING_PROTOCOLS
-}
-
-/// A request in flight, from its head to the end of its answer.
-struct Busy(Arc<Pace>);
-
-impl Busy {
-    fn new(pace: &Arc<Pace>) -> Self {
-        pace.begin();
-        Self(Arc::clone(pace))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-/// An answer's body; the connection is busy until it was taken over.
-pub(super) struct Counted {
-    body: Body,
-    _busy: Option<Busy>,
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests;

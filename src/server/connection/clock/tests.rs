@@ -1,11 +1,11 @@
-use std::future::pending;
-use std::pin::pin;
+use std::future::{pending, poll_fn};
 
 use tokio::task::coop::{consume_budget, has_budget_remaining};
 use tokio::time::timeout;
 
 use super::*;
 use crate::lifecycle::Lifecycle;
+use crate::server::pace::Timers;
 use crate::telemetry::metrics::Metrics;
 use crate::wake::within;
 
@@ -39,7 +39,7 @@ impl House {
     }
 }
 
-/// Polls as [`drive`] does, until what is polled is ready or the clock wants the connection to end.
+/// Polls as the connection's `drive` does, until what is polled is ready or the clock wants the connection to end.
 async fn driven<T>(
     mut clock: Pin<&mut Clock<'_>>,
     mut polled: impl FnMut(&mut Context<'_>) -> Poll<T>,

@@ -1,0 +1,136 @@
+//! The requests of a connection, counted from their heads to the ends of their answers.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Version, header};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use pin_project_lite::pin_project;
+
+use crate::layers::context;
+use crate::layers::peer::Peer;
+use crate::layers::received::Received;
+use crate::server::Serve;
+use crate::server::pace::Pace;
+
+/// The service of one connection: counts the request, and says where it came from.
+pub(super) struct Connected<S> {
+    pub(super) service: S,
+    /// Of the connection, like the pace: what all connections share would pass between the cores with
+    /// every request.
+    pub(super) peer: Arc<Peer>,
+    pub(super) pace: Arc<Pace>,
+}
+
+impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
+    type Response = http::Response<Counted>;
+    type Error = Infallible;
+    type Future = Answer<S::Answer>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let busy = Busy::new(&self.pace);
+        let http1 = request.version() < Version::HTTP_2;
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            let pace = Arc::clone(&self.pace);
+            let received = Received::new(move || pace.received());
+            request.extensions_mut().insert(received);
+        }
+        let context = context::Context {
+            peer: Some(Arc::clone(&self.peer)),
+            // A request of HTTP/2 has a task of its own.
+            is_polled_at_the_end: http1,
+            ..context::Context::default()
+        };
+        let has_body = !request.body().is_end_stream();
+        Answer {
+            inner: self.service.answer(request, context),
+            busy: Some(busy),
+            has_body,
+            http1,
+        }
+    }
+}
+
+pin_project! {
+    pub(super) struct Answer<F> {
+        #[pin]
+        inner: F,
+        busy: Option<Busy>,
+        has_body: bool,
+        http1: bool,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
+    type Output = Result<http::Response<Counted>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = ready!(this.inner.poll(cx));
+        let busy = this.busy.take();
+        if let Some(Busy(pace)) = &busy {
+            // Clients move to another replica between two requests, not in the middle of one.
+            if *this.http1 && pace.is_leaving() && !is_upgrade(&response) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            if *this.has_body && response.status().as_u16() >= 400 {
+                pace.refuse();
+            }
+        }
+        Poll::Ready(Ok(response.map(|body| Counted { body, _busy: busy })))
+    }
+}
+
+fn is_upgrade(response: &Response) -> bool {
+    response.status() == http::StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// A request in flight, from its head to the end of its answer.
+struct Busy(Arc<Pace>);
+
+impl Busy {
+    fn new(pace: &Arc<Pace>) -> Self {
+        pace.begin();
+        Self(Arc::clone(pace))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// An answer's body; the connection is busy until it was taken over.
+pub(super) struct Counted {
+    body: Body,
+    _busy: Option<Busy>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
