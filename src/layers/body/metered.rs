@@ -96,8 +96,7 @@ pub fn problem_of(error: axum::Error) -> Problem {
 }
 
 /// A body that came in one piece is a part of what was read from its socket, 8 KiB or more. One as small
-/// as this is copied: else a message that waits for NATS would hold all of that, and the connection would
-/// need other memory for its next read.
+/// as this is copied: else a message that waits for NATS would hold all of that.
 const COPIED_BYTES: usize = 4 << 10;
 
 /// Reads a body to its end. A large one that came in one piece is not copied.
