@@ -17,7 +17,7 @@ pub mod cors;
 pub mod deadline;
 pub mod encoding;
 pub mod guard;
-mod held;
+pub(crate) mod held;
 pub mod kept;
 pub mod memory;
 pub mod panic;

@@ -8,10 +8,19 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
-struct Held<G> {
+/// A body and its guard, which is dropped with it: when it was written out, or when the client went away.
+pub(crate) struct Held<G> {
     body: Body,
-    // Dropped with the body: when it was written out, or when the client went away.
     _guard: G,
+}
+
+impl<G> Held<G> {
+    pub(crate) const fn new(body: Body, guard: G) -> Self {
+        Self {
+            body,
+            _guard: guard,
+        }
+    }
 }
 
 /// Keeps the guard until the answer's body has ended. A body that is complete already needs no guard,
@@ -20,12 +29,7 @@ pub(super) fn until_end<G: Send + Unpin + 'static>(response: Response, guard: G)
     if response.body().size_hint().exact().is_some() {
         return response;
     }
-    response.map(|body| {
-        Body::new(Held {
-            body,
-            _guard: guard,
-        })
-    })
+    response.map(|body| Body::new(Held::new(body, guard)))
 }
 
 impl<G: Unpin> http_body::Body for Held<G> {

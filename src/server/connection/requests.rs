@@ -5,16 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderValue, Request, Version, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
 use crate::layers::context;
+use crate::layers::held::Held;
 use crate::layers::peer::Peer;
 use crate::layers::received::Received;
 use crate::server::Serve;
@@ -85,7 +84,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
                 pace.refuse();
             }
         }
-        Poll::Ready(Ok(response.map(|body| Counted { body, _busy: busy })))
+        Poll::Ready(Ok(response.map(|body| Counted::new(body, busy))))
     }
 }
 
@@ -94,7 +93,7 @@ fn is_upgrade(response: &Response) -> bool {
 }
 
 /// A request in flight, from its head to the end of its answer.
-struct Busy(Arc<Pace>);
+pub(super) struct Busy(Arc<Pace>);
 
 impl Busy {
     fn new(pace: &Arc<Pace>) -> Self {
@@ -110,27 +109,4 @@ impl Drop for Busy {
 }
 
 /// An answer's body; the connection is busy until it was taken over.
-pub(super) struct Counted {
-    body: Body,
-    _busy: Option<Busy>,
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+pub(super) type Counted = Held<Option<Busy>>;
