@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{open, refused, subscribe};
+use super::{Ws, open, refused, subscribe};
 use crate::harness::{Bridge, Nats, Responder, SOON, arrived, round_trip, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,14 +96,7 @@ async fn at_the_end_of_the_grace_period_every_operation_is_answered() {
     assert_eq!(problem["outcome"], "not_sent");
     assert_eq!(problem["source"], "client");
     bridge.sigterm();
-    let mut ids: Vec<Value> = Vec::new();
-    for _ in 0..3 {
-        let frame = ws.next().await;
-        assert_eq!(frame["problem"]["code"], "shutting-down", "{frame}");
-        assert_eq!(frame["problem"]["outcome"], "unknown", "{frame}");
-        ids.push(frame["id"].clone());
-    }
-    ids.sort_by_key(ToString::to_string);
+    let ids = three_unknown(&mut ws).await;
     assert_eq!(ids, [json!("p"), Value::Null, Value::Null]);
     assert_eq!(ws.closed().await, Some((1001, "draining".to_owned())));
     nats.resume();
@@ -149,14 +142,7 @@ async fn at_the_end_of_the_grace_period_what_is_known_is_told_and_of_the_rest_th
     );
     let stored = json!({"op": "ok", "id": "one", "stream": "S", "seq": 7, "duplicate": false});
     assert_eq!(ws.next().await, stored);
-    let mut ids: Vec<Value> = Vec::new();
-    for _ in 0..3 {
-        let frame = ws.next().await;
-        assert_eq!(frame["problem"]["code"], "shutting-down", "{frame}");
-        assert_eq!(frame["problem"]["outcome"], "unknown", "{frame}");
-        ids.push(frame["id"].clone());
-    }
-    ids.sort_by_key(ToString::to_string);
+    let ids = three_unknown(&mut ws).await;
     assert_eq!(ids, [json!("four"), json!("two"), Value::Null]);
     let last = ws.next_frame().await;
     assert!(matches!(last, Some(Message::Close(Some(_)))), "{last:?}");
@@ -197,4 +183,17 @@ async fn gaps_and_ends_come_under_the_ids() {
     );
     assert_eq!(ws.closed().await, Some((1001, "draining".to_owned())));
     assert_eq!(bridge.wait_exit(SOON).await.code(), Some(0));
+}
+
+/// The ids of three operations of which nobody knows what became, in the order of their texts.
+async fn three_unknown(ws: &mut Ws) -> Vec<Value> {
+    let mut ids: Vec<Value> = Vec::new();
+    for _ in 0..3 {
+        let frame = ws.next().await;
+        assert_eq!(frame["problem"]["code"], "shutting-down", "{frame}");
+        assert_eq!(frame["problem"]["outcome"], "unknown", "{frame}");
+        ids.push(frame["id"].clone());
+    }
+    ids.sort_by_key(ToString::to_string);
+    ids
 }
