@@ -2,7 +2,7 @@
 //!
 //! async-nats wakes its connection task for every single message, and each wake is a write to the
 //! socket. So callers leave messages in a queue; the sender, once woken, yields so that everybody
-//! who is ready can add theirs, takes what has gathered, and hands it over as one write.
+//! who is ready can add theirs, as long as that brings more, and hands over what has gathered as one write.
 //!
 //! It takes the next batch only when the last was flushed: what the library holds when a connection
 //! breaks is at most one batch, and only for that the outcome is unknown.
@@ -23,6 +23,8 @@ use super::ticket::{Ticket, Verdict};
 const BATCH_BYTES: usize = 256 * 1024;
 /// So many need not be waited for: a write for them is worth it.
 const GATHERED_MESSAGES: usize = 64;
+/// A turn may be long where a worker has many tasks.
+const GATHERING_TURNS: usize = 8;
 /// Fewer than async-nats takes without letting us wait.
 const BATCH_MESSAGES: usize = 1024;
 
@@ -59,9 +61,7 @@ impl Sender {
     async fn forward(&mut self) {
         loop {
             self.connection.queue.readable().await;
-            if self.connection.queue.depth().0 < GATHERED_MESSAGES {
-                tokio::task::yield_now().await;
-            }
+            self.gather().await;
             let uncertain = self.connection.is_uncertain();
             let room = self.connection.signals.fences.room(uncertain).await;
             self.connection.sending.store(true, Ordering::Release);
@@ -72,6 +72,20 @@ impl Sender {
                 return;
             }
             self.connection.sending.store(false, Ordering::Release);
+        }
+    }
+
+    /// Lets others go first, as long as they bring more. A message alone waits for one turn; many share a
+    /// write, a fence, and the server's turns for both.
+    async fn gather(&self) {
+        let mut before = 0;
+        for _ in 0..GATHERING_TURNS {
+            let waiting = self.connection.queue.depth().0;
+            if waiting >= GATHERED_MESSAGES || waiting <= before {
+                return;
+            }
+            before = waiting;
+            tokio::task::yield_now().await;
         }
     }
 
