@@ -157,7 +157,7 @@ struct Line {
 impl<'a> Flight<'a> {
     fn begin(recorder: &'a Arc<Recorder>, request: &Request) -> Self {
         recorder.metrics.in_flight.inc();
-        let started = Instant::now();
+        let started = request.context.began.unwrap_or_else(Instant::now);
         let is_logged = recorder.log != AccessLog::Off;
         Self {
             recorder,

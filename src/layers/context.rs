@@ -23,7 +23,7 @@ pub struct Context {
     pub peer: Option<Arc<Peer>>,
     /// What it is called.
     pub id: Option<RequestId>,
-    /// When its head was there, by the first layer that asked a clock.
+    /// When its head was there, by the connection that read it or the first layer that asked a clock.
     pub began: Option<Instant>,
     /// What its path captured.
     pub captures: Captures,

@@ -59,6 +59,8 @@ pub(super) struct Pace {
     /// When the present silence ends the connection, in milliseconds after `start`.
     quiet_until: AtomicU64,
     stalled_until: AtomicU64,
+    /// When a head was read, if it is not the first and came at once: in nanoseconds after `start`.
+    head_read: AtomicU64,
     in_flight: AtomicU32,
     preface_read: AtomicU32,
     http2: AtomicBool,
@@ -77,6 +79,7 @@ impl Pace {
             start: Instant::now(),
             quiet_until: AtomicU64::new(millis(timers.header_timeout)),
             stalled_until: AtomicU64::new(NEVER),
+            head_read: AtomicU64::new(NEVER),
             in_flight: AtomicU32::new(0),
             preface_read: AtomicU32::new(0),
             http2: AtomicBool::new(false),
@@ -101,10 +104,15 @@ impl Pace {
         let received = self.received.load(Ordering::Relaxed) + bytes.len() as u64;
         self.received.store(received, Ordering::Relaxed);
         self.look_for_preface(bytes);
-        if self.in_flight.load(Ordering::Relaxed) == 0
-            && self.between_requests.swap(false, Ordering::Relaxed)
-        {
-            self.quiet_for(self.timers.header_timeout);
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        if self.between_requests.swap(false, Ordering::Relaxed) {
+            let now = self.start.elapsed();
+            self.quiet_after(now, self.timers.header_timeout);
+            self.head_read.store(nanos(now), Ordering::Relaxed);
+        } else {
+            self.head_read.store(NEVER, Ordering::Relaxed);
         }
     }
 
@@ -145,10 +153,14 @@ impl Pace {
         }
     }
 
-    /// A request's head is complete.
-    pub(super) fn begin(&self) {
+    /// A request's head is complete. Returns when that was, where the clock was read for it already.
+    pub(super) fn begin(&self) -> Option<Instant> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.quiet_until.store(NEVER, Ordering::Relaxed);
+        // Another head that was read along with this one has no time of its own.
+        let read = self.head_read.swap(NEVER, Ordering::Relaxed);
+        let read = (read != NEVER).then(|| Duration::from_nanos(read))?;
+        self.start.checked_add(read)
     }
 
     /// A request's answer was taken over by the connection, or the request was dropped.
@@ -230,7 +242,11 @@ impl Pace {
     }
 
     fn quiet_for(&self, limit: Duration) {
-        let until = self.now() + millis(limit);
+        self.quiet_after(self.start.elapsed(), limit);
+    }
+
+    fn quiet_after(&self, now: Duration, limit: Duration) {
+        let until = millis(now) + millis(limit);
         self.quiet_until.store(until, Ordering::Relaxed);
     }
 
@@ -242,6 +258,10 @@ impl Pace {
 fn millis(duration: Duration) -> u64 {
     // Rounded up, so that a limit is never cut short by the unit.
     u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(NEVER - 1)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
 }
 
 #[cfg(test)]
@@ -288,6 +308,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_head_that_came_at_once_says_when() {
+        let pace = Pace::new(TIMERS, Lifecycle::new().drain());
+        pace.read(b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(pace.begin(), None, "for the first one no clock is read");
+        pace.end();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        pace.read(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+        let read = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(pace.begin(), Some(read));
+        pace.end();
+        assert_eq!(pace.begin(), None, "it waited behind the other");
+        pace.end();
+        pace.read(b"GET / HT");
+        pace.read(b"TP/1.1\r\n\r\n");
+        assert_eq!(pace.begin(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn http2_is_idle_after_its_preface_whatever_frames_come() {
         let pace = Pace::new(TIMERS, Lifecycle::new().drain());
         pace.read(&PREFACE[..10]);
@@ -297,7 +336,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         pace.read(b"a ping");
         assert_eq!(left(&pace), Some(70));
-        pace.begin();
+        assert_eq!(pace.begin(), None);
         pace.begin();
         pace.end();
         assert_eq!(left(&pace), None);

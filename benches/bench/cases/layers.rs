@@ -129,6 +129,8 @@ impl House {
         );
         let context = Context {
             peer: Some(self.peer.clone()),
+            // As the connection does, which has read the clock for its own timer.
+            began: Some(tokio::time::Instant::now()),
             deadline: Some(Deadline::after(TIMEOUT)),
             is_polled_at_the_end: true,
             ..Context::default()

@@ -11,6 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use crate::layers::context;
 use crate::layers::held::Held;
@@ -34,7 +35,7 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
     type Future = Answer<S::Answer>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let busy = Busy::new(&self.pace);
+        let (busy, began) = Busy::new(&self.pace);
         let http1 = request.version() < Version::HTTP_2;
         if request.extensions().get::<OnUpgrade>().is_some() {
             let pace = Arc::clone(&self.pace);
@@ -43,6 +44,7 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
         }
         let context = context::Context {
             peer: Some(Arc::clone(&self.peer)),
+            began,
             // A request of HTTP/2 has a task of its own.
             is_polled_at_the_end: http1,
             ..context::Context::default()
@@ -96,9 +98,9 @@ fn is_upgrade(response: &Response) -> bool {
 pub(super) struct Busy(Arc<Pace>);
 
 impl Busy {
-    fn new(pace: &Arc<Pace>) -> Self {
-        pace.begin();
-        Self(Arc::clone(pace))
+    fn new(pace: &Arc<Pace>) -> (Self, Option<Instant>) {
+        let began = pace.begin();
+        (Self(Arc::clone(pace)), began)
     }
 }
 
