@@ -153,13 +153,28 @@ impl Bench {
             )
             .await;
         }
-        let half = self.report.median("bare axum", "per_s").unwrap() / 2.0;
-        for (name, address, pid) in [
-            ("bare axum, half rate", &bare, self.bare.pid()),
-            ("publish server, half rate", &natsway, self.natsway.pid()),
+        let half = |of: &str| self.report.median(of, "per_s").unwrap() / 2.0;
+        let (half, own_half) = (half("bare axum"), half("publish server"));
+        for (name, address, pid, path, rate_hz) in [
+            ("bare axum, half rate", &bare, bare_pid, path, half),
+            (
+                "naive publish and flush, half rate",
+                &naive,
+                naive_pid,
+                "/flush/bench.publish",
+                half,
+            ),
+            ("publish server, half rate", &natsway, pid, path, half),
+            (
+                "publish server, half its own rate",
+                &natsway,
+                pid,
+                path,
+                own_half,
+            ),
         ] {
-            let request = http_load::post(address, "/v1/publish/bench.publish", "", &body);
-            let load = http_load::open_loop(address, &request, CONNECTIONS, span, half);
+            let request = http_load::post(address, path, "", &body);
+            let load = http_load::open_loop(address, &request, CONNECTIONS, span, rate_hz);
             self.http(name, address, pid, load).await;
         }
     }
