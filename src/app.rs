@@ -20,6 +20,7 @@ use crate::config::{Config, Sources};
 use crate::lifecycle::{Ending, Lifecycle, Signal, Signals, Timing};
 use crate::router::{Answering, Built, RouteConflict, Routes};
 use crate::server::{self, BindError, Limits, Listener, Slots};
+use crate::workers::Workers;
 use parts::Parts;
 use reload::FileWatch;
 
@@ -32,6 +33,9 @@ pub enum StartError {
     /// Two routes cannot both be there.
     #[error(transparent)]
     Routes(#[from] RouteConflict),
+    /// There are no threads.
+    #[error("cannot start threads: {0}")]
+    Workers(#[source] std::io::Error),
     /// Ack tokens cannot be signed.
     #[error("ack_tokens: {0}")]
     AckTokens(String),
@@ -55,12 +59,14 @@ impl App {
     /// # Errors
     /// When an address cannot be bound, or routes collide.
     pub async fn build(config: Config) -> Result<Self, StartError> {
-        server::raise_open_files(config.http.connections_max);
+        let workers = config.runtime.workers.count().get();
+        server::raise_open_files(config.http.connections_max, workers);
         let listen = Arc::clone(&config.listen);
         let data = server::bind(&listen.data, listen.is_default_data()).await?;
         let admin = std::slice::from_ref(&listen.admin);
         let admin = server::bind(admin, false).await?;
-        let parts = Parts::new(config)?;
+        let workers = Workers::with_others(workers - 1).map_err(StartError::Workers)?;
+        let parts = Parts::new(config, workers)?;
         let routes = Routes::new(parts.build_routes()?);
         Ok(Self {
             data,
@@ -96,7 +102,7 @@ impl App {
 /// # Errors
 /// When routes collide.
 pub fn openapi(config: Config) -> Result<serde_json::Value, StartError> {
-    let built: Built = Parts::new(config)?.build_routes()?;
+    let built: Built = Parts::new(config, Workers::here())?.build_routes()?;
     Ok(built.openapi().value())
 }
 
@@ -149,12 +155,14 @@ impl Running {
         };
         servers.spawn(server::serve(
             data,
+            Arc::clone(&parts.workers),
             routes.clone(),
             limits,
             lifecycle.drain(),
         ));
         let drain = admin_lifecycle.drain();
-        servers.spawn(server::serve(admin, pages, admin_limits, drain));
+        let here = Workers::here();
+        servers.spawn(server::serve(admin, here, pages, admin_limits, drain));
         let mut running = Self {
             parts,
             routes,
@@ -212,6 +220,8 @@ impl Running {
         self.admin_lifecycle.expire();
         self.servers.shutdown().await;
         self.upkeep.shutdown().await;
+        // What was cut on them says so in the access log.
+        self.parts.workers.end().await;
         tracing::info!(ending = ending.as_str(), "ended");
         ending
     }

@@ -36,6 +36,8 @@ use axum::response::Response;
 
 pub use context::Request;
 
+use crate::workers::Striped;
+
 /// An answer that is on its way.
 pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
@@ -71,9 +73,9 @@ impl Verb {
 
     /// A whole stack.
     pub fn of_stack(stack: impl Handle) -> Self {
-        let stack = Arc::new(stack);
+        let stack = Striped::new(stack);
         Self(Arc::new(move |request| {
-            let stack = Arc::clone(&stack);
+            let stack = stack.own();
             Box::pin(async move { stack.handle(request).await })
         }))
     }

@@ -15,3 +15,4 @@ pub mod subject;
 pub mod telemetry;
 pub mod translate;
 pub mod wake;
+pub mod workers;

@@ -36,6 +36,7 @@ use crate::layers::context::Context;
 use crate::layers::peer::Peer;
 use crate::lifecycle::Drain;
 use crate::telemetry::metrics::{Gauge, GaugeGuard, Rejections};
+use crate::workers::{Worker, Workers};
 use io::Socket;
 use slots::Slot;
 
@@ -73,7 +74,13 @@ pub struct Limits {
 }
 
 /// Serves until the drain begins and every connection has ended. Dropping the future cuts what is left.
-pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limits, drain: Drain) {
+pub async fn serve<S: Serve>(
+    listeners: Vec<Listener>,
+    workers: Arc<Workers>,
+    service: S,
+    limits: Limits,
+    drain: Drain,
+) {
     // Until the loop has taken what the backlog holds, the process is not idle.
     let accepting = drain.work();
     let shared = Arc::new(connection::Shared {
@@ -84,11 +91,21 @@ pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limit
         service,
     });
     let mut connections = JoinSet::new();
-    let mut acceptor = Acceptor::new(&listeners);
+    let start = |accepted: Accepted, connections: &mut JoinSet<()>| {
+        let Accepted {
+            slot,
+            worker,
+            socket,
+            peer,
+        } = accepted;
+        let counted = GaugeGuard::new(&limits.connections);
+        let kept = (slot, drain.work(), counted, worker.count());
+        let serving = connection::serve(Arc::clone(&shared), socket, peer, kept);
+        connections.spawn_on(serving, worker.runtime());
+    };
+    let mut acceptor = Acceptor::new(&listeners, &workers);
     let mut backlog_until = None;
-    while let Some((slot, socket, peer)) =
-        next(&mut acceptor, &limits, &drain, &mut connections).await
-    {
+    while let Some(accepted) = next(&mut acceptor, &limits, &drain, &mut connections).await {
         if drain.is_draining() {
             // A flood of connections does not keep the door open.
             let until = *backlog_until.get_or_insert_with(|| Instant::now() + BACKLOG_TIME);
@@ -96,18 +113,24 @@ pub async fn serve<S: Serve>(listeners: Vec<Listener>, service: S, limits: Limit
                 break;
             }
         }
-        let kept = (slot, drain.work(), GaugeGuard::new(&limits.connections));
-        connections.spawn(connection::serve(Arc::clone(&shared), socket, peer, kept));
+        start(accepted, &mut connections);
     }
     let until = backlog_until.unwrap_or_else(|| Instant::now() + BACKLOG_TIME);
     for listener in listeners {
-        while let Some((slot, socket, peer)) = waiting(&listener, &limits, until) {
-            let kept = (slot, drain.work(), GaugeGuard::new(&limits.connections));
-            connections.spawn(connection::serve(Arc::clone(&shared), socket, peer, kept));
+        while let Some(accepted) = waiting(&listener, &workers, &limits, until) {
+            start(accepted, &mut connections);
         }
     }
     drop(accepting);
     while connections.join_next().await.is_some() {}
+}
+
+/// A connection that was taken, and whose it is.
+struct Accepted {
+    slot: Slot,
+    worker: Worker,
+    socket: Socket,
+    peer: Peer,
 }
 
 /// The next connection, once there is a place for it; none when the drain has begun and the backlog is
@@ -117,7 +140,7 @@ async fn next(
     limits: &Limits,
     drain: &Drain,
     connections: &mut JoinSet<()>,
-) -> Option<(Slot, Socket, Peer)> {
+) -> Option<Accepted> {
     let accept = async {
         let slot = match limits.slots.take_now() {
             Some(slot) => slot,
@@ -126,8 +149,7 @@ async fn next(
                 limits.slots.take().await
             }
         };
-        let (socket, peer) = acceptor.accept().await;
-        (slot, socket, peer)
+        acceptor.accept(slot).await
     };
     tokio::pin!(accept);
     loop {
@@ -141,13 +163,25 @@ async fn next(
 }
 
 /// A connection that waits in the backlog, and its place.
-fn waiting(listener: &Listener, limits: &Limits, until: Instant) -> Option<(Slot, Socket, Peer)> {
+fn waiting(
+    listener: &Listener,
+    workers: &Workers,
+    limits: &Limits,
+    until: Instant,
+) -> Option<Accepted> {
     if Instant::now() > until {
         return None;
     }
     let slot = limits.slots.take_now()?;
+    let worker = workers.deal();
+    let _polls_the_socket = worker.runtime().enter();
     let (socket, peer) = listener.accept_now()?;
-    Some((slot, socket, peer))
+    Some(Accepted {
+        slot,
+        worker: worker.clone(),
+        socket,
+        peer,
+    })
 }
 
 /// How long the backlog is served after the drain began.
@@ -156,6 +190,7 @@ const BACKLOG_TIME: Duration = Duration::from_millis(250);
 /// All addresses of a server, taken in turns.
 struct Acceptor<'a> {
     listeners: &'a [Listener],
+    workers: &'a Workers,
     turn: usize,
     backoff: Duration,
 }
@@ -164,9 +199,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 impl<'a> Acceptor<'a> {
-    fn new(listeners: &'a [Listener]) -> Self {
+    fn new(listeners: &'a [Listener], workers: &'a Workers) -> Self {
         Self {
             listeners,
+            workers,
             turn: 0,
             backoff: BACKOFF_MIN,
         }
@@ -174,12 +210,17 @@ impl<'a> Acceptor<'a> {
 
     /// Waits longer after each error that is not the client's own: out of files or memory, `accept`
     /// fails at once and again, and a loop without a pause would take the processor as well.
-    async fn accept(&mut self) -> (Socket, Peer) {
+    async fn accept(&mut self, slot: Slot) -> Accepted {
         loop {
             match self.accept_any().await {
-                Ok(accepted) => {
+                Ok((worker, socket, peer)) => {
                     self.backoff = BACKOFF_MIN;
-                    return accepted;
+                    return Accepted {
+                        slot,
+                        worker,
+                        socket,
+                        peer,
+                    };
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
@@ -193,12 +234,16 @@ impl<'a> Acceptor<'a> {
         }
     }
 
-    async fn accept_any(&mut self) -> std_io::Result<(Socket, Peer)> {
+    async fn accept_any(&mut self) -> std_io::Result<(Worker, Socket, Peer)> {
         poll_fn(|cx| {
+            let worker = self.workers.deal();
+            // A socket is watched by the poller of the runtime in which it is accepted.
+            let _inside = worker.runtime().enter();
             for _ in 0..self.listeners.len() {
                 self.turn = (self.turn + 1) % self.listeners.len();
                 if let Poll::Ready(accepted) = self.listeners[self.turn].poll_accept(cx) {
-                    return Poll::Ready(accepted);
+                    let taken = accepted.map(|(socket, peer)| (worker.clone(), socket, peer));
+                    return Poll::Ready(taken);
                 }
             }
             Poll::Pending

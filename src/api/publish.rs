@@ -24,6 +24,7 @@ use crate::nats::{self, Call, Nats, Outbound};
 use crate::problem::{Doing, Outcome, Problem};
 use crate::subject::{Name, Subject};
 use crate::translate::headers::HeaderError;
+use crate::workers::{Own, Striped};
 use expect::Expect;
 
 /// What the query may hold.
@@ -48,14 +49,14 @@ pub struct Publish {
 impl Publish {
     /// The built-in endpoint.
     #[must_use]
-    pub fn built_in(settings: &config::Publish, nats: &Arc<Nats>) -> Arc<Self> {
+    pub fn built_in(settings: &config::Publish, nats: &Arc<Nats>) -> Self {
         let session = Session::new(nats, &settings.subjects, settings.when_disconnected);
-        Arc::new(Self {
+        Self {
             recipe: Recipe::built_in(session, &PARAMS),
             confirm: settings.confirm,
             stream: None,
             jetstream: Api::new(nats),
-        })
+        }
     }
 
     /// A declared route.
@@ -66,13 +67,13 @@ impl Publish {
         route: &config::Route,
         action: &PublishAction,
         nats: &Arc<Nats>,
-    ) -> Result<Arc<Self>, HeaderError> {
-        Ok(Arc::new(Self {
+    ) -> Result<Self, HeaderError> {
+        Ok(Self {
             recipe: Recipe::declared(route, &action.subject, nats)?,
             confirm: action.confirm,
             stream: action.stream.clone(),
             jetstream: Api::new(nats),
-        }))
+        })
     }
 
     /// The message, and what shall become of it.
@@ -109,7 +110,7 @@ impl Publish {
         })
     }
 
-    fn finish(self: Arc<Self>, draft: Draft) -> Answer {
+    fn finish(verb: Own<Self>, draft: Draft) -> Answer {
         let Draft {
             message,
             promise,
@@ -118,7 +119,7 @@ impl Publish {
         } = draft;
         match promise {
             Promise::Sent(confirm, status) => Box::pin(async move {
-                let nats = self.recipe.session().nats();
+                let nats = verb.recipe.session().nats();
                 let sent = sending.run(|| {
                     let sent = nats.publish(message, confirm, call);
                     sent.map_err(|failure| Problem::from_failure(failure, Doing::Publish))
@@ -129,7 +130,7 @@ impl Publish {
                 }
             }),
             Promise::Stored(subject, expect) => Box::pin(async move {
-                let stored = sending.run(|| self.store(&subject, &message, &expect, call));
+                let stored = sending.run(|| verb.store(&subject, &message, &expect, call));
                 stored.await.into_response()
             }),
         }
@@ -190,9 +191,9 @@ fn is_stored_once(message: &Outbound) -> bool {
 
 /// Handles one request. What is wrong with it is said before anything is awaited, so that the answer's
 /// future holds a message and not a request.
-pub fn handle(verb: &Arc<Publish>, request: Box<Request>) -> Answer {
+pub fn handle(verb: &Striped<Publish>, request: Box<Request>) -> Answer {
     match verb.draft(*request) {
-        Ok(draft) => Arc::clone(verb).finish(draft),
+        Ok(draft) => Publish::finish(verb.own(), draft),
         Err(problem) => refuse(problem),
     }
 }

@@ -23,6 +23,7 @@ use crate::lifecycle::Drain;
 use crate::nats::{Call, Failure, Nats, Outbound, Reply};
 use crate::problem::{Doing, Problem};
 use crate::translate::headers::HeaderError;
+use crate::workers::{Own, Striped};
 use many::Many;
 
 const PARAMS: [&str; 3] = ["gap", "max_replies", "timeout"];
@@ -43,13 +44,13 @@ impl Requester {
         nats: &Arc<Nats>,
         bodies: &Arc<Budget>,
         drain: &Drain,
-    ) -> Arc<Self> {
+    ) -> Self {
         let session = Session::new(nats, &settings.subjects, settings.when_disconnected);
-        Arc::new(Self {
+        Self {
             recipe: Recipe::built_in(session, &PARAMS),
             bodies: Arc::clone(bodies),
             drain: drain.clone(),
-        })
+        }
     }
 
     /// A declared route.
@@ -62,12 +63,12 @@ impl Requester {
         nats: &Arc<Nats>,
         bodies: &Arc<Budget>,
         drain: &Drain,
-    ) -> Result<Arc<Self>, HeaderError> {
-        Ok(Arc::new(Self {
+    ) -> Result<Self, HeaderError> {
+        Ok(Self {
             recipe: Recipe::declared(route, &action.subject, nats)?,
             bodies: Arc::clone(bodies),
             drain: drain.clone(),
-        }))
+        })
     }
 
     /// The message, and how it is answered.
@@ -97,7 +98,7 @@ impl Requester {
         })
     }
 
-    fn finish(self: Arc<Self>, draft: Draft) -> Answer {
+    fn finish(verb: Own<Self>, draft: Draft) -> Answer {
         let Draft {
             message,
             many,
@@ -106,17 +107,17 @@ impl Requester {
         } = draft;
         if let Some(many) = many {
             return Box::pin(async move {
-                let nats = self.recipe.session().nats();
+                let nats = verb.recipe.session().nats();
                 let answer =
-                    sending.run(|| many.answer(message, call, nats, &self.bodies, &self.drain));
+                    sending.run(|| many.answer(message, call, nats, &verb.bodies, &verb.drain));
                 answer.await.into_response()
             });
         }
         Box::pin(async move {
-            let nats = self.recipe.session().nats();
+            let nats = verb.recipe.session().nats();
             let answer = sending.run(|| {
                 nats.request(message, call).map(|reply| match reply {
-                    Ok(reply) => self.answer(reply),
+                    Ok(reply) => verb.answer(reply),
                     Err(failure) => Err(Problem::from_failure(failure, Doing::Request)),
                 })
             });
@@ -153,9 +154,9 @@ pub(super) fn no_room_for_reply() -> Problem {
 }
 
 /// Handles one request, as [`super::publish::handle`] does.
-pub fn handle(verb: &Arc<Requester>, request: Box<Request>) -> Answer {
+pub fn handle(verb: &Striped<Requester>, request: Box<Request>) -> Answer {
     match verb.draft(*request) {
-        Ok(draft) => Arc::clone(verb).finish(draft),
+        Ok(draft) => Requester::finish(verb.own(), draft),
         Err(problem) => refuse(problem),
     }
 }

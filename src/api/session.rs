@@ -124,11 +124,13 @@ mod tests {
     use crate::layers::memory;
     use crate::nats::{Budget, Room};
     use crate::telemetry::metrics::Gauge;
+    use crate::workers::Workers;
 
     fn nats() -> Arc<Nats> {
         let settings = &crate::config::Nats::default();
         let replies: Arc<dyn Room> = memory::Budget::new(1 << 20, Gauge::default());
-        Nats::start(settings.into(), Budget::new(1 << 20), &replies)
+        let here = Workers::here();
+        Nats::start(settings.into(), &here, Budget::new(1 << 20), &replies)
     }
 
     #[tokio::test]

@@ -20,11 +20,13 @@ use crate::server::{self, Limits, Slots, Timers};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Tracer, Traces};
+use crate::workers::Workers;
 
 /// The parts.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) config: Config,
+    pub(super) workers: Arc<Workers>,
     pub(super) nats: Arc<Nats>,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Arc<Metrics>,
@@ -43,15 +45,16 @@ impl Parts {
     ///
     /// # Errors
     /// When there are no keys for ack tokens.
-    pub(super) fn new(config: Config) -> Result<Self, StartError> {
+    pub(super) fn new(config: Config, workers: Arc<Workers>) -> Result<Self, StartError> {
         let ack_keys = AckKeys::new()?;
         let lifecycle = Lifecycle::new();
         let catchups_max = config.api.jetstream.catchups_max;
         let mut metrics = Metrics::new();
+        metrics.watch_workers(&workers);
         let bodies = Budget::new(config.memory.bodies, metrics.bodies());
         let streams = nats::Budget::new(held(&config));
         let replies: Arc<dyn nats::Room> = bodies.clone();
-        let nats = Nats::start((&*config.nats).into(), streams, &replies);
+        let nats = Nats::start((&*config.nats).into(), &workers, streams, &replies);
         let shown = metrics.jetstream().replayed;
         let replays = Replays::new(&nats, catchups_max, lifecycle.drain(), shown);
         let watched = (Arc::clone(&nats), Arc::clone(&replays));
@@ -61,6 +64,7 @@ impl Parts {
             traces: traces::start(&config.telemetry.traces, metrics.traces()),
             ack_keys,
             replays,
+            workers,
             nats,
             lifecycle,
             kept: Kept::default(),
@@ -175,7 +179,7 @@ impl Parts {
         self.bodies.set_limit(new.memory.bodies);
         self.nats.hub().budget().set_limit(held(&new));
         if new.http.connections_max > self.config.http.connections_max {
-            server::raise_open_files(new.http.connections_max);
+            server::raise_open_files(new.http.connections_max, self.workers.all().len());
         }
         self.slots.set_max(new.http.connections_max);
         self.timers.store(Arc::new(timers(&new)));

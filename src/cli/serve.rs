@@ -1,13 +1,14 @@
 //! `natsway serve`: configuration, logs, threads, then the application until it has ended.
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use super::End;
 use crate::{
     app::{self, App},
-    config::{Config, Sources, Workers},
+    config::{Config, Sources},
     lifecycle::{Ending, Signals},
     telemetry::logs,
+    workers,
 };
 
 /// Serves until a signal says otherwise.
@@ -17,8 +18,7 @@ pub(super) fn serve(sources: Sources) -> End {
         Err(errors) => return errors.into(),
     };
     logs::init(&config.telemetry.log);
-    let outcome =
-        runtime(config.runtime.workers).and_then(|runtime| runtime.block_on(live(config, sources)));
+    let outcome = runtime().and_then(|runtime| runtime.block_on(live(config, sources)));
     match outcome {
         Ok(Ending::Drained | Ending::GraceExpired) => End::Fine,
         Ok(Ending::Forced) => End::Failed(Ending::Forced.as_str().to_owned()),
@@ -38,7 +38,7 @@ async fn live(config: Config, sources: Sources) -> Result<Ending, String> {
 
 /// Prints the document natsway would serve. Nothing binds or connects.
 pub(super) fn print_openapi(config: Config) -> End {
-    let document = runtime(config.runtime.workers).and_then(|runtime| {
+    let document = runtime().and_then(|runtime| {
         let _inside = runtime.enter();
         app::openapi(config).map_err(|error| error.to_string())
     });
@@ -48,15 +48,7 @@ pub(super) fn print_openapi(config: Config) -> End {
     }
 }
 
-/// The threads everything runs on. The CPU limit of a container is what the operating system says is available.
-fn runtime(workers: Workers) -> Result<Runtime, String> {
-    let mut builder = Builder::new_multi_thread();
-    if let Workers::Count(count) = workers {
-        builder.worker_threads(count.get());
-    }
-    builder
-        .enable_all()
-        .thread_name("natsway")
-        .build()
-        .map_err(|error| format!("cannot start threads: {error}"))
+/// The first worker. The others start with the application.
+fn runtime() -> Result<Runtime, String> {
+    workers::runtime().map_err(|error| format!("cannot start threads: {error}"))
 }

@@ -1,6 +1,6 @@
 //! `runtime`: threads.
 
-use std::{fmt, num::NonZeroUsize, str::FromStr};
+use std::{fmt, num::NonZeroUsize, str::FromStr, thread::available_parallelism};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,17 @@ pub enum Workers {
     Auto,
     /// So many.
     Count(NonZeroUsize),
+}
+
+impl Workers {
+    /// How many that are. The CPU limit of a container is what the operating system says is available.
+    #[must_use]
+    pub fn count(self) -> NonZeroUsize {
+        match self {
+            Self::Auto => available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            Self::Count(count) => count,
+        }
+    }
 }
 
 const WORKERS_MAX: usize = 1024;

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use tower::Layer;
 
 use super::deadline::Deadline;
-use super::held::until_end;
+use super::held::{is_complete, until_end};
 use super::{Handle, Request};
 use crate::problem::{Code, Problem};
 use crate::telemetry::metrics::{Gauge, GaugeGuard};
@@ -120,8 +120,12 @@ impl<N: Handle> Handle for Admission<N> {
             Ok(place) => place,
             Err(problem) => return problem.into_response(),
         };
+        let response = self.next.handle(request).await;
         // Many replies and fetched messages stream from a unary route.
-        until_end(self.next.handle(request).await, place)
+        match is_complete(&response) {
+            true => response,
+            false => until_end(response, place.keep(&self.places)),
+        }
     }
 }
 
@@ -165,7 +169,7 @@ impl<N> StreamAdmission<N> {
         let slot = self.slots.take().ok_or_else(|| {
             Problem::new(Code::TooManyStreams).limit(self.slots.max.load(Ordering::Relaxed))
         })?;
-        let place = self.places.enter(deadline.at).await?;
+        let place = self.places.enter(deadline.at).await?.keep(&self.places);
         Ok(StreamPermit(Arc::new(StreamHold {
             _place: place,
             _slot: slot,

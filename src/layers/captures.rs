@@ -1,17 +1,16 @@
 //! What a route's path captured of a request's.
 
-use std::sync::Arc;
-
 use http::Extensions;
 use percent_encoding::percent_decode_str;
 
 use super::context::Context;
 use crate::problem::{Code, Problem};
+use crate::workers::{Own, Striped};
 
 /// Percent-decoded values by name.
 #[derive(Clone, Debug, Default)]
 pub struct Captures {
-    names: Option<Arc<[Box<str>]>>,
+    names: Option<Own<[Box<str>]>>,
     /// None where one is not UTF-8: who needs the values says so, inside its stack.
     values: Option<Vec<Box<str>>>,
 }
@@ -24,13 +23,13 @@ impl Captures {
     };
 
     /// Values as they stand in the path, in the order of their names.
-    pub fn decode<'p>(names: &Arc<[Box<str>]>, values: impl Iterator<Item = &'p str>) -> Self {
+    pub fn decode<'p>(names: &Striped<[Box<str>]>, values: impl Iterator<Item = &'p str>) -> Self {
         let decode = |value: &'p str| match value.as_bytes().contains(&b'%') {
             true => Some(percent_decode_str(value).decode_utf8().ok()?.into()),
             false => Some(value.into()),
         };
         Self {
-            names: Some(Arc::clone(names)),
+            names: Some(names.own()),
             values: values.map(decode).collect(),
         }
     }
@@ -69,7 +68,7 @@ mod tests {
 
     #[test]
     fn values_are_decoded_once_and_found_by_name() {
-        let names: Arc<[Box<str>]> = ["stream".into(), "consumer".into()].into();
+        let names = Striped::new(["stream".into(), "consumer".into()]);
         let captures = Captures::decode(&names, ["a%20b", "%252A"].into_iter());
         assert_eq!(captures.get("stream"), Some("a b"));
         assert_eq!(captures.get("consumer"), Some("%2A"));
@@ -79,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_is_not_utf8_is_refused() {
-        let names: Arc<[Box<str>]> = ["subject".into()].into();
+        let names = Striped::new(["subject".into()]);
         let mut extensions = Extensions::new();
         extensions.insert(Context {
             captures: Captures::decode(&names, ["%ff"].into_iter()),

@@ -23,10 +23,15 @@ impl<G> Held<G> {
     }
 }
 
+/// Whether the answer's body is there as a whole, to be written without anybody's help.
+pub(super) fn is_complete(response: &Response) -> bool {
+    response.body().size_hint().exact().is_some()
+}
+
 /// Keeps the guard until the answer's body has ended. A body that is complete already needs no guard,
-/// and no allocation: it is written without anybody's help.
+/// and no allocation.
 pub(super) fn until_end<G: Send + Unpin + 'static>(response: Response, guard: G) -> Response {
-    if response.body().size_hint().exact().is_some() {
+    if is_complete(&response) {
         return response;
     }
     response.map(|body| Body::new(Held::new(body, guard)))

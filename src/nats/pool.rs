@@ -18,6 +18,7 @@ use super::pending::Replies;
 use super::room::Uncounted;
 use super::settings::Settings;
 use super::{Failure, Outbound, Reply, Room, supervisor};
+use crate::workers::Workers;
 
 const SERVER_DEFAULT_MAX_PAYLOAD: usize = 1024 * 1024;
 
@@ -36,10 +37,16 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts to connect, and goes on for ever; ends with [`Self::close`] or when dropped. `streams`
-    /// bounds what all subscriptions hold, `replies` what large replies to requests do.
+    /// Starts to connect, and goes on for ever; ends with [`Self::close`] or when dropped. Each link has a
+    /// worker, as far as there are some. `streams` bounds what all subscriptions hold, `replies` what large
+    /// replies to requests do.
     #[must_use]
-    pub fn start(settings: Settings, streams: Arc<Budget>, replies: &Arc<dyn Room>) -> Arc<Self> {
+    pub fn start(
+        settings: Settings,
+        workers: &Workers,
+        streams: Arc<Budget>,
+        replies: &Arc<dyn Room>,
+    ) -> Arc<Self> {
         let settings = Arc::new(settings);
         let (moves, unwatched) = (
             Arc::new(watch::Sender::new(0)),
@@ -72,12 +79,11 @@ impl Nats {
         };
         {
             let mut tasks = nats.tasks.lock();
-            for link in nats.links() {
-                tasks.spawn(supervisor::run(
-                    Arc::clone(link),
-                    Arc::clone(&settings),
-                    nats.shutdown.clone(),
-                ));
+            for (number, link) in nats.links().enumerate() {
+                let link = Arc::clone(link);
+                let supervised =
+                    supervisor::run(link, Arc::clone(&settings), nats.shutdown.clone());
+                tasks.spawn_on(supervised, workers.nth(number).runtime());
             }
         }
         Arc::new(nats)

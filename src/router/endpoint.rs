@@ -1,8 +1,6 @@
 //! The methods of one path. axum's own router answers HEAD wherever there is a GET, gives bare 405s,
 //! and clones and boxes for every request.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method};
@@ -13,11 +11,12 @@ use super::route::{Alternative, Route};
 use super::stacks::Stacks;
 use crate::layers::captures::Captures;
 use crate::layers::{Answer, Request, Verb};
+use crate::workers::Striped;
 
 /// Picks the stack by the method.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    captures: Arc<[Box<str>]>,
+    captures: Striped<[Box<str>]>,
     known: Vec<(Method, Verb)>,
     otherwise: Verb,
 }
@@ -43,7 +42,7 @@ impl Endpoint {
         }
         let otherwise = stacks.method_not_allowed(&allow);
         Self {
-            captures: captures_of(path),
+            captures: Striped::new(captures_of(path)),
             known,
             otherwise,
         }
@@ -52,7 +51,7 @@ impl Endpoint {
     /// Where no path fits.
     pub(super) fn fallback(otherwise: Verb) -> Self {
         Self {
-            captures: Arc::default(),
+            captures: Striped::new([]),
             known: Vec::new(),
             otherwise,
         }
@@ -74,7 +73,7 @@ impl Endpoint {
 }
 
 /// The names in `/a/{one}/{*rest}`.
-fn captures_of(path: &str) -> Arc<[Box<str>]> {
+fn captures_of(path: &str) -> Vec<Box<str>> {
     path.split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| name.trim_start_matches('*').into())

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::config::Policy;
 use crate::layers::{Answer, Request, Verb};
 use crate::router::openapi::Description;
+use crate::workers::Striped;
 
 /// What timeouts and permits mean on a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +128,11 @@ impl Unhandled {
     }
 
     /// What answers, without axum's taking the request apart and putting it together again.
-    pub fn answer<S>(mut self, answer: fn(&S, Box<Request>) -> Answer, state: S) -> Route
+    pub fn answer<S>(mut self, answer: fn(&Striped<S>, Box<Request>) -> Answer, state: S) -> Route
     where
         S: Send + Sync + 'static,
     {
+        let state = Striped::new(state);
         self.route.verb = Verb::of_fn(move |request| answer(&state, request));
         self.route
     }

@@ -2,12 +2,14 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What natsway needs beside client connections: listeners, links to NATS, the runtime, files.
+use crate::workers::FILES_EACH;
+
+/// What natsway needs beside client connections and workers: listeners, links to NATS, files.
 const OTHERS: u64 = 64;
 
 /// Raises the soft limit to the hard one and says so when that is less than the connection cap needs.
 /// The default soft limit of 1,024 is a relic of `select`, and every connection is a file.
-pub fn raise_open_files(connections_max: usize) {
+pub fn raise_open_files(connections_max: usize, workers: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -16,7 +18,8 @@ pub fn raise_open_files(connections_max: usize) {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit on open files could not be raised");
     }
-    let needed = u64::try_from(connections_max).unwrap_or(u64::MAX);
+    let needed = connections_max.saturating_add(workers.saturating_mul(FILES_EACH));
+    let needed = u64::try_from(needed).unwrap_or(u64::MAX);
     let needed = needed.saturating_add(OTHERS);
     if let Some(have) = getrlimit(Resource::Nofile).current
         && have < needed
@@ -35,7 +38,7 @@ mod tests {
 
     #[test]
     fn the_soft_limit_becomes_the_hard_one() {
-        raise_open_files(1);
+        raise_open_files(1, 1);
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
     }

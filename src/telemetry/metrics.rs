@@ -7,6 +7,7 @@
 //! Here is the registry; what is counted of one thing, and under which names, stands in a file of its own.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::family::Family;
@@ -18,13 +19,14 @@ mod guard;
 mod histogram;
 mod jetstream;
 mod labels;
+mod level;
 mod links;
 mod listeners;
 mod process;
 mod route;
+mod runtime;
 mod spans;
 mod streams;
-mod stripes;
 mod text;
 
 pub use guard::GaugeGuard;
@@ -36,6 +38,8 @@ pub use route::RouteMetrics;
 pub use spans::TraceCounters;
 pub use streams::{StreamEnds, StreamLag};
 
+use crate::workers::Workers;
+
 /// A value that goes up.
 pub type Counter = prometheus_client::metrics::counter::Counter;
 
@@ -43,7 +47,7 @@ pub type Counter = prometheus_client::metrics::counter::Counter;
 pub type Gauge = prometheus_client::metrics::gauge::Gauge;
 
 /// A value that goes up and down by steps, moved by all workers at once.
-pub type Level = prometheus_client::metrics::gauge::Gauge<i64, stripes::Level>;
+pub type Level = prometheus_client::metrics::gauge::Gauge<i64, level::Level>;
 
 const PREFIX: &str = "natsway";
 
@@ -99,7 +103,6 @@ impl Metrics {
         self.registry
             .register_collector(Box::new(process::Process::new()));
         let registry = self.registry.sub_registry_with_prefix(PREFIX);
-        registry.register_collector(Box::new(process::Runtime));
         self.jetstream.register(registry);
         self.routes.register(registry);
         self.listeners.register(registry);
@@ -123,6 +126,13 @@ impl Metrics {
     /// Takes a sample of the links at every scrape.
     pub fn watch_nats(&mut self, take: impl Fn() -> NatsSample + Send + Sync + 'static) {
         let collector = links::NatsCollector(Box::new(take));
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
+        registry.register_collector(Box::new(collector));
+    }
+
+    /// Asks the workers at every scrape.
+    pub fn watch_workers(&mut self, workers: &Arc<Workers>) {
+        let collector = runtime::Runtime(Arc::clone(workers));
         let registry = self.registry.sub_registry_with_prefix(PREFIX);
         registry.register_collector(Box::new(collector));
     }

@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
 ];
 
 /// Anybody may use these; they use nothing but each other, `subject` and `translate`.
-const LEAVES: &[&str] = &["config", "lifecycle", "telemetry", "wake"];
+const LEAVES: &[&str] = &["config", "lifecycle", "telemetry", "wake", "workers"];
 
 /// Crates that would carry a concern into a module that must not have it.
 const FORBIDDEN_CRATES: &[(&str, &[&str], &str)] = &[

@@ -51,4 +51,5 @@ mod tools;
 mod torture;
 mod vanished;
 mod websocket;
+mod workers;
 mod zero_config;

@@ -151,6 +151,16 @@ async fn the_process_and_its_runtime_are_measured() {
     let get = |name: &str| metrics.get(name, &[]).unwrap_or_default();
     assert_eq!(get("natsway_runtime_workers"), 2.0);
     assert!(get("natsway_runtime_tasks_alive") >= 2.0);
+    for worker in ["0", "1"] {
+        let busy = metrics.get(
+            "natsway_runtime_worker_busy_seconds_total",
+            &[("worker", worker)],
+        );
+        assert!(
+            busy.is_some_and(|seconds| seconds > 0.0),
+            "{worker}: {busy:?}"
+        );
+    }
     assert!(get("process_resident_memory_bytes") > 1e6);
     assert!(get("process_open_fds") > 3.0 && get("process_open_fds") <= get("process_max_fds"));
     assert!(get("process_start_time_seconds") > 1.7e9);

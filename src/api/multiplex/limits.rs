@@ -56,7 +56,7 @@ impl Limits {
         &self,
         turnstile: &Turnstile,
         deadline: Instant,
-    ) -> Result<Place, Problem> {
+    ) -> Result<Place<&Places>, Problem> {
         let turn = timeout_at(deadline, turnstile.0.lock());
         let _turn = turn.await.map_err(|_| self.places.waited_in_vain())?;
         self.places.enter(deadline).await

@@ -4,6 +4,7 @@
 //! limit therefore holds as soon as enough of what runs has ended, and never is there more than the larger
 //! of the two.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,9 +31,10 @@ pub struct Places {
     changing: Mutex<()>,
 }
 
-/// A place that is taken, given back when dropped.
+/// A place that is taken, given back when dropped. Who does not outlive the places borrows them: all workers
+/// would count references of an `Arc`.
 #[derive(Debug)]
-pub struct Place(Arc<Places>);
+pub struct Place<P: Deref<Target = Places> = Arc<Places>>(P);
 
 impl Places {
     /// So many, none taken; the gauge shows how many wait for one.
@@ -94,10 +96,10 @@ impl Places {
     ///
     /// # Errors
     /// When too many wait already, or the deadline has come.
-    pub async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Place, Problem> {
+    pub async fn enter(&self, deadline: Instant) -> Result<Place<&Self>, Problem> {
         if let Ok(permit) = self.free.try_acquire() {
             permit.forget();
-            return Ok(Place(Arc::clone(self)));
+            return Ok(Place(self));
         }
         let Some(_waiting) = Waiting::begin(self) else {
             return Err(self.no_more());
@@ -105,7 +107,7 @@ impl Places {
         match within(deadline, self.free.acquire()).await {
             Some(Ok(permit)) => {
                 permit.forget();
-                Ok(Place(Arc::clone(self)))
+                Ok(Place(self))
             }
             Some(Err(_)) | None => Err(self.waited_in_vain()),
         }
@@ -128,7 +130,18 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Place<&Places> {
+    /// The same place for somebody who lives on.
+    #[must_use]
+    pub fn keep(self, places: &Arc<Places>) -> Place {
+        debug_assert!(std::ptr::eq(self.0, &raw const **places), "its own places");
+        // It goes on in the other value.
+        std::mem::forget(self);
+        Place(Arc::clone(places))
+    }
+}
+
+impl<P: Deref<Target = Places>> Drop for Place<P> {
     fn drop(&mut self) {
         if self.0.pay(1) == 0 {
             self.0.free.add_permits(1);
@@ -191,6 +204,16 @@ mod tests {
         assert_eq!(places.gauge.get(), 0);
         drop(held);
         assert!(places.enter(soon()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_is_kept_is_the_same_place() {
+        let places = places(1, 0);
+        let kept = places.enter(soon()).await.unwrap().keep(&places);
+        assert!(places.enter(soon()).await.is_err());
+        drop(kept);
+        assert!(places.enter(soon()).await.is_ok());
+        assert_eq!(places.free.available_permits(), 1);
     }
 
     #[tokio::test(start_paused = true)]

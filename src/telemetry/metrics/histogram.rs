@@ -9,7 +9,7 @@ use std::time::Duration;
 use opentelemetry::trace::TraceId;
 use parking_lot::Mutex;
 
-use super::stripes::Stripes;
+use crate::workers::Stripes;
 
 /// Upper bounds of the buckets, and their text, the one in nanoseconds and the other in seconds.
 pub(super) type Bounds = &'static [(u64, &'static str)];

@@ -1,4 +1,4 @@
-//! What the operating system and the runtime know of this process, read when somebody scrapes.
+//! What the operating system knows of this process, read when somebody scrapes.
 //!
 //! Names without our prefix are those every Prometheus client uses, so that common dashboards fit.
 
@@ -82,39 +82,7 @@ impl Collector for Process {
     }
 }
 
-/// The threads and tasks of the runtime.
-#[derive(Debug)]
-pub(super) struct Runtime;
-
-impl Collector for Runtime {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        // Scrapes are answered inside the runtime.
-        let Ok(handle) = tokio::runtime::Handle::try_current() else {
-            return Ok(());
-        };
-        let metrics = handle.metrics();
-        let gauges = [
-            ("runtime_workers", "Worker threads", metrics.num_workers()),
-            (
-                "runtime_tasks_alive",
-                "Tasks that have not ended",
-                metrics.num_alive_tasks(),
-            ),
-            (
-                "runtime_global_queue_depth",
-                "Tasks that are ready and wait for any worker",
-                metrics.global_queue_depth(),
-            ),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            put(&mut encoder, name, help, None, &gauge)?;
-        }
-        Ok(())
-    }
-}
-
-fn put(
+pub(super) fn put(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

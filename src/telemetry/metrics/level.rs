@@ -1,50 +1,10 @@
-//! A cell a thread. Workers that write to the same word take its line of memory from each other, which
-//! costs more than what they write; so each has its own, and whoever reads adds them up.
+//! A gauge that all workers move.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::thread::available_parallelism;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use prometheus_client::metrics::gauge;
 
-/// More workers than that share cells, which is slower and nothing else.
-const MOST: usize = 16;
-
-/// As many as there are workers. To ask the system reads files.
-static CELLS: LazyLock<usize> = LazyLock::new(|| {
-    let workers = available_parallelism().map_or(1, usize::from);
-    workers.next_power_of_two().min(MOST)
-});
-
-/// The cells. Each is as far from the next as two lines of memory, which is what a processor fetches.
-#[derive(Debug)]
-pub(super) struct Stripes<T>(Box<[Padded<T>]>);
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Padded<T>(T);
-
-impl<T> Stripes<T> {
-    pub(super) fn new(cell: impl Fn() -> T) -> Self {
-        Self((0..*CELLS).map(|_| Padded(cell())).collect())
-    }
-
-    /// The cell of the thread that asks.
-    pub(super) fn mine(&self) -> &T {
-        thread_local! {
-            static THREAD: usize = {
-                static THREADS: AtomicUsize = AtomicUsize::new(0);
-                THREADS.fetch_add(1, Ordering::Relaxed)
-            };
-        }
-        let thread = THREAD.with(|thread| *thread);
-        &self.0[thread % self.0.len()].0
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|cell| &cell.0)
-    }
-}
+use crate::workers::Stripes;
 
 /// What goes up and down by steps, and is never set.
 #[derive(Debug)]
