@@ -34,15 +34,14 @@ async fn dribble(address: String, head: String, connected: Arc<AtomicUsize>) -> 
     start.elapsed()
 }
 
-/// The 99th percentile of publishes, one every few milliseconds on one connection.
-async fn p99(bridge: &Bridge, requests: u32) -> Duration {
-    let mut raw: Connection = bridge.raw().await;
+/// The 99th percentile of publishes, one every few milliseconds, by connections of two workers in turn.
+async fn p99(raw: &mut [Connection; 2], requests: usize) -> Duration {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     let mut took = Vec::new();
-    for _ in 0..requests {
+    for number in 0..requests {
         ticks.tick().await;
         let start = Instant::now();
-        let answer = raw
+        let answer = raw[number % 2]
             .request("POST /v1/publish/a HTTP/1.1\r\nHost: localhost", b"x")
             .await;
         assert_eq!(answer.status, 204);
@@ -62,7 +61,8 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
     let yaml = format!("http: {{ header_timeout: {seconds}s, body_timeout: {seconds}s }}");
     let bridge = Bridge::start(&nats, &yaml).await;
     let requests = soak(200, 2000);
-    let alone = p99(&bridge, requests).await;
+    let mut good = [bridge.raw().await, bridge.raw().await];
+    let alone = p99(&mut good, requests).await;
     let before = bridge.fds();
     let connected = Arc::new(AtomicUsize::new(0));
     let mut crowd = JoinSet::new();
@@ -82,7 +82,7 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
         connected.load(Ordering::SeqCst) == 2 * each
     })
     .await;
-    let crowded = p99(&bridge, requests / 4).await;
+    let crowded = p99(&mut good, requests / 4).await;
     let mut slowest = Duration::ZERO;
     within(SOON * 2, "all are closed", async {
         while let Some(closed) = crowd.join_next().await {
@@ -100,7 +100,8 @@ async fn dribbling_heads_and_bodies_are_closed_and_good_traffic_flows() {
             "p99 {alone:?} alone, {crowded:?} in the crowd; the last was closed after {slowest:?}"
         );
         assert!(slowest <= limit + Duration::from_secs(10), "{slowest:?}");
-        let fair = alone.mul_f64(1.2) + Duration::from_millis(1);
+        // A worker that the scheduler takes from its core has nobody who takes over.
+        let fair = alone.mul_f64(1.2) + Duration::from_millis(2);
         assert!(crowded <= fair, "{crowded:?}, and {alone:?} alone");
     }
 }
