@@ -46,6 +46,8 @@ struct State {
     fences: VecDeque<Fence>,
     messages: usize,
     failed: bool,
+    /// The echo of those under way may have been dropped: one more message goes, with a fence behind it.
+    is_late: bool,
 }
 
 /// The fences under way on one connection.
@@ -107,6 +109,7 @@ impl Fences {
         let fence = {
             let mut state = self.state.lock();
             let fence = state.fences.pop_front()?;
+            state.is_late = false;
             state.messages -= fence.messages;
             fence
         };
@@ -149,14 +152,14 @@ impl Fences {
     pub(super) async fn room(&self, uncertain: bool) -> usize {
         loop {
             {
-                let state = self.state.lock();
+                let mut state = self.state.lock();
                 let under_way = if uncertain { state.messages } else { 0 };
-                if state.failed || (state.fences.len() < FENCES_MAX && under_way < UNCERTAIN_WINDOW)
-                {
-                    return if uncertain {
-                        UNCERTAIN_WINDOW - under_way
-                    } else {
-                        usize::MAX
+                let fits = state.fences.len() < FENCES_MAX && under_way < UNCERTAIN_WINDOW;
+                if state.failed || fits || state.is_late {
+                    state.is_late = false;
+                    return match uncertain {
+                        true => UNCERTAIN_WINDOW.saturating_sub(under_way).max(1),
+                        false => usize::MAX,
                     };
                 }
             }
@@ -164,9 +167,17 @@ impl Fences {
         }
     }
 
+    /// Those under way are late. Where no more may be sent before they are settled, the next fence that
+    /// would settle them is let through.
+    pub(super) fn late(&self) {
+        self.state.lock().is_late = true;
+        self.settled.notify_one();
+    }
+
     /// Whether another fence may be sent.
     pub(super) fn has_room(&self) -> bool {
-        self.state.lock().fences.len() < FENCES_MAX
+        let state = self.state.lock();
+        state.is_late || state.fences.len() < FENCES_MAX
     }
 
     /// How many fences are under way.
@@ -260,5 +271,16 @@ mod tests {
         assert!(waiting.is_err());
         fences.settle_oldest();
         assert_eq!(fences.room(true).await, UNCERTAIN_WINDOW);
+    }
+
+    #[tokio::test]
+    async fn where_an_echo_was_dropped_one_more_message_goes() {
+        let fences = Fences::default();
+        fences.register(vec![waiter("a")], UNCERTAIN_WINDOW);
+        fences.late();
+        assert_eq!(fences.room(true).await, 1);
+        fences.register(vec![waiter("a")], 1);
+        let waiting = tokio::time::timeout(Duration::from_millis(10), fences.room(true)).await;
+        assert!(waiting.is_err(), "one, and no more until that is late");
     }
 }

@@ -34,6 +34,7 @@ pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
             () = connection.signals.closed.cancelled() => return,
             _ = ticks.tick() => {}
             () = late_fence(&connection) => {
+                connection.signals.fences.late();
                 send_fence(&connection);
                 continue;
             }
@@ -58,7 +59,7 @@ pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
 
 /// How long a fence may take before another is sent behind it: should an event have been dropped,
 /// the next one settles the older fence.
-const LATE: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_millis(500);
 
 async fn late_fence(connection: &Connection) {
     loop {
