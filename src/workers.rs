@@ -11,7 +11,7 @@ mod stripes;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -30,7 +30,7 @@ pub struct Workers {
 #[derive(Debug, Default)]
 struct Others(Mutex<Vec<Runtime>>);
 
-/// How long a worker may take to let go of its tasks.
+/// How long they may take to let go of their tasks.
 const ENDING: Duration = Duration::from_secs(1);
 
 /// One thread.
@@ -69,9 +69,10 @@ impl Workers {
     /// Ends all but the first, with everything that still runs on them.
     pub async fn end(&self) {
         let others = std::mem::take(&mut *self.others.0.lock());
+        let until = Instant::now() + ENDING;
         let ended = tokio::task::spawn_blocking(move || {
             for other in others {
-                other.shutdown_timeout(ENDING);
+                other.shutdown_timeout(until.saturating_duration_since(Instant::now()));
             }
         });
         if let Err(error) = ended.await {
