@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_nats::Subject;
 use parking_lot::Mutex;
@@ -28,6 +29,11 @@ use super::ticket::{Ticket, Verdict};
 pub(super) const UNCERTAIN_WINDOW: usize = 96;
 /// How many fences may be under way: their events, and the errors between them, fit the channel.
 const FENCES_MAX: usize = 24;
+/// So many more may be sent by themselves, for those that are late.
+const LATE_FENCES_MAX: usize = 4;
+/// How long a fence may take before another is sent behind it: should its echo have been dropped, the
+/// next one settles it.
+const LATE: Duration = Duration::from_millis(500);
 /// How many events async-nats keeps for us; it drops what does not fit.
 const CHANNEL_CAPACITY: u64 = 128;
 
@@ -46,8 +52,15 @@ struct State {
     fences: VecDeque<Fence>,
     messages: usize,
     failed: bool,
-    /// The echo of those under way may have been dropped: one more message goes, with a fence behind it.
+    /// Echoes may have been dropped: a fence alone may go, for the oldest.
     is_late: bool,
+}
+
+impl State {
+    fn oldest_is_late(&self) -> bool {
+        let oldest = self.fences.front();
+        oldest.is_some_and(|fence| fence.sent.elapsed() > LATE)
+    }
 }
 
 /// The fences under way on one connection.
@@ -105,12 +118,13 @@ impl Fences {
     }
 
     /// A marker event: the oldest fence has come back. Returns its age.
-    pub(super) fn settle_oldest(&self) -> Option<std::time::Duration> {
+    pub(super) fn settle_oldest(&self) -> Option<Duration> {
         let fence = {
             let mut state = self.state.lock();
             let fence = state.fences.pop_front()?;
-            state.is_late = false;
             state.messages -= fence.messages;
+            // Where one echo was dropped, more may have been.
+            state.is_late = state.oldest_is_late();
             fence
         };
         let verdict = if self.may_have_dropped_since(fence.events) {
@@ -148,36 +162,41 @@ impl Fences {
         self.settled.notify_one();
     }
 
-    /// How many messages may be handed over now; waits while it is none.
+    /// How many messages may be handed over now; waits while it is none. 0 where those under way are late:
+    /// then a fence goes alone, because no caller's message shall wait for, or be unknown with, what is lost.
     pub(super) async fn room(&self, uncertain: bool) -> usize {
         loop {
             {
                 let mut state = self.state.lock();
                 let under_way = if uncertain { state.messages } else { 0 };
-                let fits = state.fences.len() < FENCES_MAX && under_way < UNCERTAIN_WINDOW;
-                if state.failed || fits || state.is_late {
-                    state.is_late = false;
+                let fences = state.fences.len();
+                if state.failed || (fences < FENCES_MAX && under_way < UNCERTAIN_WINDOW) {
                     return match uncertain {
-                        true => UNCERTAIN_WINDOW.saturating_sub(under_way).max(1),
+                        true => UNCERTAIN_WINDOW - under_way,
                         false => usize::MAX,
                     };
+                }
+                if fences < FENCES_MAX + LATE_FENCES_MAX && std::mem::take(&mut state.is_late) {
+                    return 0;
                 }
             }
             self.settled.notified().await;
         }
     }
 
-    /// Those under way are late. Where no more may be sent before they are settled, the next fence that
-    /// would settle them is let through.
-    pub(super) fn late(&self) {
-        self.state.lock().is_late = true;
-        self.settled.notify_one();
+    /// Whether the oldest is late; if so, a fence may go alone for it, even where there is no room.
+    pub(super) fn look_for_late(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_late = state.oldest_is_late();
+        if state.is_late {
+            self.settled.notify_one();
+        }
+        state.is_late
     }
 
     /// Whether another fence may be sent.
     pub(super) fn has_room(&self) -> bool {
-        let state = self.state.lock();
-        state.is_late || state.fences.len() < FENCES_MAX
+        self.state.lock().fences.len() < FENCES_MAX
     }
 
     /// How many fences are under way.
@@ -186,7 +205,7 @@ impl Fences {
     }
 
     /// How long the oldest fence has been under way.
-    pub(super) fn oldest_age(&self) -> Option<std::time::Duration> {
+    pub(super) fn oldest_age(&self) -> Option<Duration> {
         self.state
             .lock()
             .fences
@@ -197,8 +216,6 @@ impl Fences {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::nats::Failure;
 
@@ -273,14 +290,38 @@ mod tests {
         assert_eq!(fences.room(true).await, UNCERTAIN_WINDOW);
     }
 
-    #[tokio::test]
-    async fn where_an_echo_was_dropped_one_more_message_goes() {
+    #[tokio::test(start_paused = true)]
+    async fn where_echoes_were_dropped_fences_go_alone_one_after_the_other() {
         let fences = Fences::default();
-        fences.register(vec![waiter("a")], UNCERTAIN_WINDOW);
-        fences.late();
-        assert_eq!(fences.room(true).await, 1);
         fences.register(vec![waiter("a")], 1);
-        let waiting = tokio::time::timeout(Duration::from_millis(10), fences.room(true)).await;
-        assert!(waiting.is_err(), "one, and no more until that is late");
+        fences.register(vec![waiter("a")], UNCERTAIN_WINDOW);
+        let blocked = || tokio::time::timeout(Duration::from_millis(10), fences.room(true));
+        assert!(!fences.look_for_late());
+        assert!(blocked().await.is_err());
+        tokio::time::advance(LATE * 2).await;
+        assert!(fences.look_for_late());
+        assert_eq!(fences.room(true).await, 0);
+        fences.register(Vec::new(), 0);
+        assert!(blocked().await.is_err(), "one is enough until it is back");
+        fences.settle_oldest();
+        assert_eq!(fences.room(true).await, 0, "the next one is late, too");
+        fences.register(Vec::new(), 0);
+        fences.settle_oldest();
+        assert_eq!(fences.room(true).await, UNCERTAIN_WINDOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stands_still_gets_few_fences_more() {
+        let fences = Fences::default();
+        (0..FENCES_MAX).for_each(|_| fences.register(vec![waiter("a")], 1));
+        for _ in 0..LATE_FENCES_MAX {
+            tokio::time::advance(LATE * 2).await;
+            assert!(fences.look_for_late());
+            assert_eq!(fences.room(false).await, 0);
+            fences.register(Vec::new(), 0);
+        }
+        assert!(fences.look_for_late());
+        let more = tokio::time::timeout(Duration::from_millis(10), fences.room(false));
+        assert!(more.await.is_err());
     }
 }

@@ -65,10 +65,12 @@ impl Sender {
             let uncertain = self.connection.is_uncertain();
             let room = self.connection.signals.fences.room(uncertain).await;
             self.connection.sending.store(true, Ordering::Release);
-            self.connection
-                .queue
-                .take(BATCH_BYTES, room.min(BATCH_MESSAGES), &mut self.entries);
-            if self.send_batch(uncertain).await.is_break() {
+            let fence_alone = room == 0;
+            if !fence_alone {
+                let queue = &self.connection.queue;
+                queue.take(BATCH_BYTES, room.min(BATCH_MESSAGES), &mut self.entries);
+            }
+            if self.send_batch(uncertain || fence_alone).await.is_break() {
                 return;
             }
             self.connection.sending.store(false, Ordering::Release);
@@ -89,11 +91,12 @@ impl Sender {
         }
     }
 
-    async fn send_batch(&mut self, uncertain: bool) -> ControlFlow<()> {
+    /// Sends what was taken, with a fence behind it where somebody waits for one or there is to be one.
+    async fn send_batch(&mut self, with_fence: bool) -> ControlFlow<()> {
         self.claim();
         let messages = self.entries.iter().map(|entry| entry.load.len()).sum();
         self.count();
-        let fence = self.connection.rights.can_fence() && (uncertain || !self.waiters.is_empty());
+        let fence = self.connection.rights.can_fence() && (with_fence || !self.waiters.is_empty());
         if fence {
             // Before the first message, so that an error that comes early finds its waiter.
             self.connection

@@ -34,7 +34,6 @@ pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
             () = connection.signals.closed.cancelled() => return,
             _ = ticks.tick() => {}
             () = late_fence(&connection) => {
-                connection.signals.fences.late();
                 send_fence(&connection);
                 continue;
             }
@@ -57,26 +56,23 @@ pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
     }
 }
 
-/// How long a fence may take before another is sent behind it: should an event have been dropped,
-/// the next one settles the older fence.
-const LATE: Duration = Duration::from_millis(500);
+/// How often late fences are looked for.
+const LOOK: Duration = Duration::from_millis(500);
 
+/// Waits until a fence is late.
 async fn late_fence(connection: &Connection) {
     loop {
-        tokio::time::sleep(LATE).await;
-        if connection
-            .signals
-            .fences
-            .oldest_age()
-            .is_some_and(|age| age > LATE)
-        {
+        tokio::time::sleep(LOOK).await;
+        if connection.signals.fences.look_for_late() {
             return;
         }
     }
 }
 
 fn send_fence(connection: &Connection) {
-    if connection.rights.can_fence() && connection.signals.fences.has_room() {
+    // Where there is no room the sender needs something that waits, to look whether a fence may go alone.
+    let has_room = connection.signals.fences.has_room() || connection.queue.depth().0 == 0;
+    if connection.rights.can_fence() && has_room {
         let entry = Entry {
             load: Load::Many(Vec::new()),
             reply: None,
