@@ -178,11 +178,13 @@ async fn carry(
     let (from_server, to_server) = server.into_split();
     let up = Pump {
         state: state.clone(),
+        cuts,
         stalled: |w| matches!(w, Weather::Stalled | Weather::RequestsStalled),
         count: &counters.to_nats,
     };
     let down = Pump {
         state: state.clone(),
+        cuts,
         stalled: |w| matches!(w, Weather::Stalled | Weather::RepliesStalled),
         count: &counters.from_nats,
     };
@@ -195,6 +197,7 @@ async fn carry(
 
 struct Pump<'a> {
     state: watch::Receiver<State>,
+    cuts: u64,
     stalled: fn(Weather) -> bool,
     count: &'a AtomicU64,
 }
@@ -206,13 +209,7 @@ impl Pump<'_> {
             let Ok(read @ 1..) = from.read(&mut buffer).await else {
                 return;
             };
-            let stalled = self.stalled;
-            if self
-                .state
-                .wait_for(|state| !stalled(state.weather))
-                .await
-                .is_err()
-            {
+            if !self.may_pass().await {
                 return;
             }
             if to.write_all(&buffer[..read]).await.is_err() {
@@ -220,5 +217,14 @@ impl Pump<'_> {
             }
             self.count.fetch_add(read as u64, Ordering::SeqCst);
         }
+    }
+
+    /// What was held when the connection was cut is lost with it.
+    async fn may_pass(&mut self) -> bool {
+        let (cuts, stalled) = (self.cuts, self.stalled);
+        let state = self
+            .state
+            .wait_for(|state| state.cuts > cuts || !stalled(state.weather));
+        state.await.is_ok_and(|state| state.cuts == cuts)
     }
 }
