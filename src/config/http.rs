@@ -26,7 +26,7 @@ pub struct Http {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub idle_timeout: Duration,
-    /// Connections at once, over all data listeners; at the limit natsway stops accepting. More than `api.subscribe.streams_max`, so that streams never take the last one. The soft limit on open files is raised to fit at start.
+    /// Connections at once, over all data listeners; at the limit natsway stops accepting. More than `api.subscribe.streams_max`, so that streams never take the last one. At start the soft limit on open files is raised to the hard one, which must leave room for them.
     pub connections_max: usize,
     /// Whether answers are compressed for clients that ask. Off, because a sidecar's client is on the same machine.
     pub compression: bool,

@@ -223,4 +223,15 @@ mod tests {
         let _route = metrics.route("publish", "POST");
         assert!(!metrics.text().contains("overloaded"));
     }
+
+    #[test]
+    fn the_first_bug_of_a_route_is_an_increase() {
+        let metrics = Metrics::new();
+        let route = metrics.route("publish", "POST");
+        let sample =
+            "natsway_http_problems_total{route=\"publish\",code=\"internal\",source=\"bridge\"}";
+        assert!(metrics.text().contains(&format!("{sample} 0\n")));
+        route.problem(1, "internal", "bridge");
+        assert!(metrics.text().contains(&format!("{sample} 1\n")));
+    }
 }

@@ -1,6 +1,7 @@
 """The chart carries the alerts and the dashboard that lie in deploy/."""
 
 import json
+import re
 import unittest
 
 import yaml
@@ -32,6 +33,16 @@ class Monitoring(unittest.TestCase):
         for group in groups:
             group["rules"] = [rule for rule in group["rules"] if rule["alert"] not in disabled]
         self.assertEqual(objects["PrometheusRule"]["spec"]["groups"], groups)
+
+    def test_the_error_budget_counts_every_failure_of_natsway_and_nats(self):
+        """5xx but 501, which says what this NATS cannot do, and but for what the services behind natsway fail in."""
+        page = (charts.ROOT / "docs" / "problems.md").read_text()
+        rows = re.findall(r"^## ([a-z-]+)$.*?^\| (\d+) \| (\w+) \|", page, re.MULTILINE | re.DOTALL)
+        failures = {code for code, status, source in rows if status[0] == "5" and status != "501" and source in ("bridge", "nats")}
+        rules = yaml.safe_load(COPIES["natsway.rules.yaml"].read_text())["groups"][0]["rules"]
+        burns = [rule["expr"] for rule in rules if rule["alert"].startswith("NatswayErrorBudget")]
+        counted = [set(codes.split("|")) for expr in burns for codes in re.findall('code=~"([^"]*)"', expr)]
+        self.assertEqual(counted, [failures] * 6)
 
     def test_the_dashboard_is_rendered_whole(self):
         case = next(case for case in charts.cases("natsway") if case.name == "monitoring")

@@ -71,6 +71,21 @@ impl Families {
     pub(super) fn write(&self, to: &mut String) -> fmt::Result {
         self.durations.write(to)
     }
+
+    /// Shows `internal` from the start: `increase()` does not see a series begin at 1, and the first bug
+    /// should be known of.
+    fn show_no_bug(&self, route: &Arc<str>) {
+        let internal = problem(route, "internal", "bridge");
+        drop(self.problems.get_or_create(&internal));
+    }
+}
+
+fn problem(route: &Arc<str>, code: &'static str, source: &'static str) -> Labels<3> {
+    Labels([
+        ("route", Arc::clone(route)),
+        ("code", code.into()),
+        ("source", source.into()),
+    ])
 }
 
 impl Metrics {
@@ -80,6 +95,7 @@ impl Metrics {
         let route: Arc<str> = name.into();
         let own = Labels([("route", Arc::clone(&route))]);
         let families = &self.routes;
+        families.show_no_bug(&route);
         RouteMetrics {
             durations: DurationHandles {
                 family: families.durations.clone(),
@@ -156,7 +172,7 @@ impl DurationHandles {
 }
 
 /// A counter a pair of code and source, made when the first such problem is answered, so that a scrape
-/// shows what happened and not all that could.
+/// shows what happened and not all that could; but for `internal`.
 struct ProblemCounters {
     family: Family<Labels<3>, Counter>,
     route: Arc<str>,
@@ -167,11 +183,8 @@ struct ProblemCounters {
 impl ProblemCounters {
     fn inc(&self, slot: usize, code: &'static str, source: &'static str) {
         let make = || {
-            self.family.get_or_create_owned(&Labels([
-                ("route", Arc::clone(&self.route)),
-                ("code", code.into()),
-                ("source", source.into()),
-            ]))
+            self.family
+                .get_or_create_owned(&problem(&self.route, code, source))
         };
         let none = || std::iter::repeat_with(OnceLock::new).take(SLOTS).collect();
         if let Some(counter) = self.counters.get_or_init(none).get(slot) {
