@@ -12,7 +12,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Memory {
-    /// Request and reply bodies held at once, drawn before a body is read; over it 503 `overloaded`. 64 MiB is 64 of NATS's usual largest messages, and leaves a 256 MiB container room for streams.
+    /// Request and reply bodies held at once, drawn before a body is read; over it 503 `overloaded`. 64 MiB is 64 of NATS's usual largest messages. What a container's limit must be above, `docs/operating.md` says under Sizing.
     #[serde(with = "text::size")]
     #[schemars(with = "SizeText")]
     pub bodies: u64,

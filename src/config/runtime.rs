@@ -11,7 +11,7 @@ use super::text::written;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
-    /// Worker threads; `auto` is the container's CPU limit, not the node's cores, because threads beyond the limit only get throttled.
+    /// Worker threads; `auto` is as many as the process may use cores: the container's CPU limit, rounded down, because threads beyond it only get throttled; without a limit the node's cores, so say a number there.
     pub workers: Workers,
 }
 

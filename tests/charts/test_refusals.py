@@ -39,6 +39,14 @@ REFUSED = {
     "--set config.listen.data[0]=127.0.0.1:4280": "config.listen.data",
     "--set config.listen.admin=127.0.0.1:4281": "config.listen.admin",
     "--set config.listen.admin=0.0.0.0:0": "config.listen.admin",
+    # secrets where everybody reads them
+    "--set config.nats.auth.password=pw": "nats.auth.password would stand in a ConfigMap",
+    "--set config.nats.auth.token=pw": "nats.auth.token",
+    "--set config.nats.auth.nkey=SU": "nats.auth.nkey",
+    "--set config.nats.auth.creds=pw": "nats.auth.creds",
+    "--set config.nats.servers[0]=nats://shop:pw@nats:4222": "config.nats.servers",
+    "--set config.nats.servers[0]=nats://token@nats:4222": "config.nats.servers",
+    "--set config.ack_tokens.keys=k1:00": "config.ack_tokens.keys",
 }
 ACCEPTED = [
     "--set replicaCount=2 --set ackTokens.existingSecret=a",
@@ -47,12 +55,18 @@ ACCEPTED = [
     "--set replicaCount=2 --set config.api.jetstream=false",
     "--set autoscaling.enabled=true --set autoscaling.minReplicas=1 --set autoscaling.maxReplicas=1",
     "--set terminationGracePeriodSeconds=31",
+    "--set config.nats.auth.user=shop --set config.nats.auth.password_file=/run/password",
 ]
 SIDECAR_REFUSED = {
     "--set natsway-sidecar.config.nats.serverz[0]=nats://a": "serverz",
     "--set natsway-sidecar.admn=1": "admn",
     "--set natsway-sidecar.config.listen.data[0]=0.0.0.0:4280": "its own pod only",
     "--set natsway-sidecar.config.listen.admin=0.0.0.0:4281": "admin.podIP",
+    "--set natsway-sidecar.extraEnv[0].name=NATSWAY_LISTEN__DATA --set natsway-sidecar.extraEnv[0].value=0.0.0.0:4280": "config.listen.data",
+    "--set natsway-sidecar.extraEnv[0].name=NATSWAY_listen__data --set natsway-sidecar.extraEnv[0].value=0.0.0.0:4280": "config.listen.data",
+    "--set natsway-sidecar.config.nats.auth.password=pw": "nats.auth.password would stand in an annotation",
+    "--set natsway-sidecar.config.nats.servers[0]=nats://shop:pw@nats:4222": "config.nats.servers",
+    "--set natsway-sidecar.config.ack_tokens.keys=k1:00": "config.ack_tokens.keys",
     "--set natsway-sidecar.nats.auth.mode=creds": "belong together",
     "--set natsway-sidecar.nats.tls.keyKey=k": "belong together",
 }

@@ -1,5 +1,6 @@
 """What the rendered objects mean together: names that must match do, and every pod is restricted."""
 
+import re
 import shutil
 import tempfile
 import unittest
@@ -39,6 +40,19 @@ class Gateway(unittest.TestCase):
             self.assertTrue(covers(o["spec"]["selector"]["matchLabels"], labels))
         for o in of(objects, "NetworkPolicy"):
             self.assertTrue(covers(o["spec"]["podSelector"]["matchLabels"], labels))
+
+    @each
+    def test_the_test_pod_is_no_natsway_and_reaches_admin(self, _case, objects, deployment):
+        for pod in of(objects, "Pod"):
+            labels = pod["metadata"]["labels"]
+            self.assertFalse(covers(deployment["spec"]["selector"]["matchLabels"], labels))
+            for service in of(objects, "Service"):
+                self.assertFalse(covers(service["spec"]["selector"], labels))
+            for policy in of(objects, "NetworkPolicy"):
+                self.assertFalse(covers(policy["spec"]["podSelector"]["matchLabels"], labels))
+                admin = [r for r in policy["spec"]["ingress"] if {"port": "admin", "protocol": "TCP"} in r["ports"]]
+                sources = [s.get("podSelector", {}).get("matchLabels", {"nobody": ""}) for s in admin[0].get("from", [])]
+                self.assertTrue("from" not in admin[0] or any(covers(s, labels) for s in sources))
 
     @each
     def test_a_service_monitor_scrapes_the_admin_service_alone(self, _case, objects, _deployment):
@@ -85,6 +99,58 @@ class Gateway(unittest.TestCase):
             case = next(c for c in charts.cases("natsway") if c.name == values)
             spec = of(case.objects(), "Deployment")[0]["spec"]["template"]["spec"]
             self.assertEqual(spec["terminationGracePeriodSeconds"], seconds)
+
+
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+def size(text):
+    number, unit = re.fullmatch(r"([0-9]+)([A-Za-z]*)", str(text)).groups()
+    return int(number) * UNITS.get(unit, 1)
+
+
+def configurations(objects):
+    """(configuration, natsway's container) of every pod that has both."""
+    maps = {o["metadata"]["name"]: o["data"]["natsway.yaml"] for o in of(objects, "ConfigMap") if "natsway.yaml" in o["data"]}
+    for o, metadata, spec in pods.templates(objects):
+        container = next(c for c in pods.containers(spec) if "natsway" in c["image"])
+        text = metadata.get("annotations", {}).get("natsway/config") or next(
+            (maps[v["configMap"]["name"]] for v in spec.get("volumes", []) if v.get("configMap", {}).get("name") in maps), None
+        )
+        if text:
+            yield yaml.safe_load(text), container
+
+
+class Memory(unittest.TestCase):
+    """The sum of docs/operating.md, "Sizing", is below the container's limit."""
+
+    DEFAULTS = charts.schema("natsway")["properties"]["config"]["properties"]
+
+    def subjects(self):
+        plain = charts.ROOT / "deploy" / "kubernetes" / "sidecar.yaml"
+        rendered = [(case, case.objects()) for case in charts.cases()] + [(plain.name, [yaml.safe_load(plain.read_text())])]
+        for name, objects in rendered:
+            for config, container in configurations(objects):
+                yield name, config, container["resources"]["limits"]["memory"]
+
+    def of(self, config, section, *path):
+        value, schema, default = config.get(section), self.DEFAULTS[section], {}
+        for key in path:
+            schema = schema.get("properties", {}).get(key, {})
+            value, default = (value or {}).get(key), schema.get("default") or default.get(key)
+        return default if value is None else value
+
+    @each
+    def test_natsway_fits_into_its_limit(self, config, limit):
+        links = self.of(config, "nats", "connections") + 2
+        bounds = [
+            2 * size(self.of(config, "memory", "bodies")),
+            size(self.of(config, "memory", "streams")),
+            links * size(self.of(config, "nats", "buffer", "bytes")),
+            self.of(config, "http", "connections_max") * size("30KiB"),
+            size("30MiB"),
+        ]
+        self.assertLess(sum(bounds), size(limit), bounds)
 
 
 class EveryPod(unittest.TestCase):

@@ -64,6 +64,9 @@ and your app neither fails to start nor is taken out of service.
     fieldRef:
       fieldPath: status.podIP
 {{- end }}
+# Stands above any file, so that no ConfigMap opens it to other pods.
+- name: NATSWAY_LISTEN__DATA
+  value: {{ dig "listen" "data" (list "127.0.0.1:4280" "[::1]:4280") .config | join "," | quote }}
 - name: NATSWAY_LISTEN__ADMIN
   value: "{{ .admin.podIP | ternary $ip "127.0.0.1" }}:{{ .admin.port }}"
 {{- if eq .nats.auth.mode "userpass" }}

@@ -9,6 +9,12 @@
 {{- fail (printf "natsway-sidecar: config.listen.data has %s, but a sidecar serves its own pod only: use 127.0.0.1, [::1] or unix:" $address) }}
 {{- end }}
 {{- end }}
+{{- range $values.extraEnv }}
+{{- if hasPrefix "NATSWAY_LISTEN__" (upper .name) }}
+{{- fail (printf "natsway-sidecar: extraEnv has %s: set config.listen.data, admin.port or admin.podIP instead" .name) }}
+{{- end }}
+{{- end }}
+{{- include "natsway-sidecar.noSecrets" $values.config }}
 {{- if dig "listen" "admin" "" $values.config }}
 {{- fail "natsway-sidecar: set admin.port and admin.podIP instead of config.listen.admin" }}
 {{- end }}
@@ -21,6 +27,24 @@
 {{- fail "natsway-sidecar: nats.tls.certKey and nats.tls.keyKey belong together" }}
 {{- end }}
 {{- toJson $values }}
+{{- end }}
+
+{{/* config is shown to whoever may read ConfigMaps and pods, so no secret may be in it. */}}
+{{- define "natsway-sidecar.noSecrets" -}}
+{{- $auth := dig "nats" "auth" dict . }}
+{{- range list "password" "token" "nkey" "creds" }}
+{{- if get $auth . }}
+{{- fail (printf "natsway-sidecar: config.nats.auth.%s would stand in an annotation of the pod: put it into a Secret and name that in nats.auth" .) }}
+{{- end }}
+{{- end }}
+{{- range dig "nats" "servers" list . }}
+{{- if contains "@" (toString .) }}
+{{- fail "natsway-sidecar: config.nats.servers has a user or password, which would stand in an annotation of the pod: put them into a Secret and name that in nats.auth" }}
+{{- end }}
+{{- end }}
+{{- if dig "ack_tokens" "keys" "" . }}
+{{- fail "natsway-sidecar: config.ack_tokens.keys would stand in an annotation of the pod: put them into a Secret and name that in ackTokens" }}
+{{- end }}
 {{- end }}
 
 {{/* The port of the first TCP data listener, or natsway's default. */}}

@@ -25,6 +25,13 @@ app.kubernetes.io/name: {{ include "natsway.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Of the test pod, which must not look like a natsway to a selector. */}}
+{{- define "natsway.testLabels" -}}
+app.kubernetes.io/name: {{ include "natsway.name" . | trunc 58 }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{- end }}
+
 {{- define "natsway.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "natsway.selectorLabels" . }}
@@ -138,8 +145,27 @@ annotations:
 {{- else if $jetstream }}true{{ end }}
 {{- end }}
 
+{{/* config is shown to whoever may read ConfigMaps and pods, so no secret may be in it. */}}
+{{- define "natsway.noSecrets" -}}
+{{- $auth := dig "nats" "auth" dict . }}
+{{- range list "password" "token" "nkey" "creds" }}
+{{- if get $auth . }}
+{{- fail (printf "config.nats.auth.%s would stand in a ConfigMap: put it into a Secret and name that in nats.auth" .) }}
+{{- end }}
+{{- end }}
+{{- range dig "nats" "servers" list . }}
+{{- if contains "@" (toString .) }}
+{{- fail "config.nats.servers has a user or password, which would stand in a ConfigMap: put them into a Secret and name that in nats.auth" }}
+{{- end }}
+{{- end }}
+{{- if dig "ack_tokens" "keys" "" . }}
+{{- fail "config.ack_tokens.keys would stand in a ConfigMap: put them into a Secret and name that in ackTokens" }}
+{{- end }}
+{{- end }}
+
 {{/* What can be wrong although each value is well formed. */}}
 {{- define "natsway.validate" -}}
+{{- include "natsway.noSecrets" .Values.config }}
 {{- if and .Values.autoscaling.enabled .Values.keda.enabled }}
 {{- fail "autoscaling.enabled and keda.enabled exclude each other: two autoscalers would fight over the replicas" }}
 {{- end }}
