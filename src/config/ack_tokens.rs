@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AckTokens {
-    /// File with one key a line, `<id>:<64 hex digits>`; the first signs, all verify. Without one a random key is made at start: tokens then work neither on another replica nor after a restart, and the log says so.
+    /// File with one key a line, `<id>:<64 hex digits>`; the first signs, all verify. It is read at start and with each reload, so that a changed file needs one of these. Without one a random key is made at start: tokens then work neither on another replica nor after a restart, and the log says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// The same text directly; best given by the environment.

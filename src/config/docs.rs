@@ -27,7 +27,7 @@ path, before anything binds: `natsway check` does just that. `natsway config` pr
 `natsway config --schema` its JSON Schema ([natsway.schema.json](natsway.schema.json)).
 
 Durations are written `250ms`, `2s`, `1m`, `1h`; sizes `65536`, `64KiB`, `1MiB`. Secrets are best given as files (`…_file`), which are read again
-whenever they are used, or by the environment; user information in a NATS URL is taken as `nats.auth` and never shown.
+whenever they are used, but for `ack_tokens.key_file`, which is read at start and with each reload; or by the environment. User information in a NATS URL is taken as `nats.auth` and never shown.
 ";
 
 /// Objects several sections have: explained once.
