@@ -103,6 +103,10 @@ pub(super) async fn serve<S: Serve, K: Unpin + Send + 'static>(
             // Boxed, so that a connection of HTTP/1.1 has no room for it.
             let http2 = shared.http.http2(timers.keep_alive);
             let mut connection = Box::pin(http2.serve_connection(io, service));
+            // The drain may have come before anybody knew that there is something to be told.
+            if shared.drain.is_draining() {
+                connection.as_mut().graceful_shutdown();
+            }
             drive(connection.as_mut(), clock, |it| it.graceful_shutdown()).await;
         }
     }

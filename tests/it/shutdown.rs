@@ -5,6 +5,7 @@ mod under_load;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -169,6 +170,45 @@ authorization { users = [
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_begins_http2_while_it_drains_is_told_to_go() {
+    const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "shutdown: { grace: 25s }").await;
+    let held = held(&nats, &bridge, "20s").await;
+    let mut sockets = Vec::new();
+    for _ in 0..4 {
+        sockets.push(TcpStream::connect(bridge.address()).await.unwrap());
+    }
+    bridge.sigterm();
+    refuses(bridge.address()).await;
+    for mut socket in sockets {
+        // It may have been closed by now.
+        let _ = socket.write_all(BEGIN).await;
+        within(SOON, "GOAWAY", until_goaway(&mut socket)).await;
+    }
+    held.client
+        .publish(held.reply, "late".into())
+        .await
+        .unwrap();
+    assert_eq!(held.answer.await.unwrap().text(), "late");
+    assert!(bridge.wait_exit(SOON).await.success());
+}
+
+/// Reads frames of HTTP/2 until the server has no more to say, or says that it goes.
+async fn until_goaway(socket: &mut TcpStream) {
+    const GOAWAY: u8 = 7;
+    let mut head = [0; 9];
+    while socket.read_exact(&mut head).await.is_ok() && head[3] != GOAWAY {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        socket
+            .read_exact(&mut payload)
+            .await
+            .expect("a whole frame");
+    }
+}
+
+#[tokio::test]
 async fn what_was_taken_over_still_leaves() {
     const COUNT: usize = 5000;
     let nats = Nats::builder().config(USERS).start().await;
