@@ -1,5 +1,7 @@
 //! `natsway serve`: configuration, logs, threads, then the application until it has ended.
 
+use std::time::Duration;
+
 use tokio::runtime::Runtime;
 
 use super::End;
@@ -11,6 +13,9 @@ use crate::{
     workers,
 };
 
+/// How long threads may take to end when all is done.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Serves until a signal says otherwise.
 pub(super) fn serve(sources: Sources) -> End {
     let config = match sources.load() {
@@ -18,7 +23,12 @@ pub(super) fn serve(sources: Sources) -> End {
         Err(errors) => return errors.into(),
     };
     logs::init(&config.telemetry.log);
-    let outcome = runtime().and_then(|runtime| runtime.block_on(live(config, sources)));
+    let outcome = runtime().and_then(|runtime| {
+        let outcome = runtime.block_on(live(config, sources));
+        // A lookup of a name that nobody needs any more cannot be cut off, only left behind.
+        runtime.shutdown_timeout(END_TIMEOUT);
+        outcome
+    });
     match outcome {
         Ok(Ending::Drained | Ending::GraceExpired) => End::Fine,
         Ok(Ending::Forced) => End::Failed(Ending::Forced.as_str().to_owned()),
