@@ -1,8 +1,8 @@
 //! One attempt to connect to one server, and what is learned in the first round trips.
 //!
 //! A client of async-nats is used for one connection and never renewed: what waits in it when the
-//! connection breaks would be sent late, after callers were told that it was not. So the second time
-//! it asks for credentials it gets none, gives up, and the supervisor makes a new one.
+//! connection breaks would be sent late, after callers were told that it was not. So once it has been
+//! connected it gets no credentials any more, gives up, and the supervisor makes a new one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ use super::settings::Settings;
 use super::subscription;
 use super::ticket::Ticket;
 
-/// How many messages async-nats keeps for one subscription before it drops the newest. The marker holds as
+/// How many messages async-nats keeps for one subscription before it drops the newest. Each marker holds as
 /// many for as long as its connection lives, 250 bytes each, and they have to come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
@@ -84,9 +84,8 @@ pub(super) struct Opened {
     pub(super) client: Client,
     pub(super) signals: Arc<Signals>,
     pub(super) inbox: Subscriber,
-    /// Full for ever; its overflow is the fence's echo.
-    pub(super) marker: Option<Subscriber>,
-    pub(super) marker_subject: Subject,
+    /// Full for ever; their overflow is the fences' echo.
+    pub(super) markers: Vec<Subscriber>,
     pub(super) channel: Channel,
     /// How many subscriptions were made, which is the id of the last.
     pub(super) subscriptions: u64,
@@ -108,12 +107,14 @@ pub(super) async fn open(
         ReplyTable::new(format!("{inbox_root}.r"), Arc::clone(link.room())),
         Arc::clone(link.stats()),
     );
-    let options = options(settings, link.channel(), &signals)?;
+    let used = Arc::new(AtomicBool::new(false));
+    let options = options(settings, link.channel(), &signals, &used)?;
     // DNS stands outside the library's timeout, so there is one around it all.
     let limit = settings.connect_timeout.saturating_mul(2);
     let client = timeout(limit, options.connect(address))
         .await
         .map_err(|_| ConnectError::Timeout(limit))??;
+    used.store(true, Ordering::Release);
     let close = signals.closed.clone().drop_guard();
     let opened = timeout(limit, explore(client, link.channel(), signals, inbox_root)).await;
     let opened = opened.map_err(|_| ConnectError::Timeout(limit))??;
@@ -144,26 +145,18 @@ async fn explore(
     signals
         .uncertain
         .store(!permissions.is_certain(), Ordering::Release);
-    // A responder knows the root from its reply subjects. Could it guess the rest, it could confirm what
-    // the server has not read.
-    let secret = rand::random::<u64>();
-    let marker_subject = Subject::from(format!("{inbox_root}.m{secret:016x}"));
-    let marker = if rights.can_fence() {
-        Some(
-            fill_marker(&client, channel, &signals, &marker_subject)
-                .await
-                .map_err(broken)?,
-        )
-    } else {
-        None
+    let markers = match rights.can_fence() {
+        true => fill_markers(&client, channel, &signals, &inbox_root)
+            .await
+            .map_err(broken)?,
+        false => Vec::new(),
     };
-    let subscriptions = 1 + u64::from(marker.is_some());
+    let subscriptions = 1 + markers.len() as u64;
     Ok(Opened {
         client,
         signals,
         inbox,
-        marker,
-        marker_subject,
+        markers,
         channel,
         subscriptions,
         rights,
@@ -251,44 +244,51 @@ async fn user_info(client: &Client, signals: &Arc<Signals>, inbox: &mut Subscrib
     }
 }
 
-/// Fills the marker's subscription until it overflows for the first time.
-async fn fill_marker(
+/// Fills the markers' subscriptions until they overflow for the first time.
+async fn fill_markers(
     client: &Client,
     channel: Channel,
     signals: &Arc<Signals>,
-    subject: &Subject,
-) -> Result<Subscriber, Failure> {
+    inbox_root: &str,
+) -> Result<Vec<Subscriber>, Failure> {
     let mut events = signals.marker_events.subscribe();
-    let marker = client
-        .subscribe(subject.clone())
-        .await
-        .map_err(|_| Failure::Lost)?;
-    // The inbox has the id 1; the library counts up from there.
-    signals.marker_sid.store(2, Ordering::Release);
-    for _ in 0..=channel.capacity() {
-        client
-            .publish(subject.clone(), Bytes::new())
-            .await
-            .map_err(|_| Failure::Lost)?;
+    let subjects = signals.markers.get_or_init(|| {
+        // A responder knows the root from its reply subjects. Could it guess the rest, it could confirm
+        // what the server has not read.
+        [(); 2].map(|()| Subject::from(format!("{inbox_root}.m{:016x}", rand::random::<u64>())))
+    });
+    let mut markers = Vec::with_capacity(subjects.len());
+    for subject in subjects {
+        markers.push(
+            client
+                .subscribe(subject.clone())
+                .await
+                .map_err(|_| Failure::Lost)?,
+        );
+        for _ in 0..=channel.capacity() {
+            let filled = client.publish(subject.clone(), Bytes::new()).await;
+            filled.map_err(|_| Failure::Lost)?;
+        }
     }
     tokio::select! {
-        full = events.wait_for(|count| *count > 0) => full.map(drop).map_err(|_| Failure::Lost)?,
+        full = events.wait_for(|count| *count >= subjects.len() as u64) => full.map(drop).map_err(|_| Failure::Lost)?,
         () = signals.closed.cancelled() => return Err(Failure::Lost),
     }
     signals.fences.arm();
-    Ok(marker)
+    Ok(markers)
 }
 
 fn options(
     settings: &Settings,
     channel: Channel,
     signals: &Arc<Signals>,
+    used: &Arc<AtomicBool>,
 ) -> Result<ConnectOptions, ConnectError> {
     let credentials = Credentials::read(&settings.auth).map_err(ConnectError::Credentials)?;
-    let used = Arc::new(AtomicBool::new(false));
+    let used = Arc::clone(used);
     let on_event = Arc::clone(signals);
     let mut options = ConnectOptions::with_auth_callback(move |nonce| {
-        let answer = if used.swap(true, Ordering::AcqRel) {
+        let answer = if used.load(Ordering::Acquire) {
             Err("a connection is not renewed".to_owned())
         } else {
             credentials.answer(&nonce)

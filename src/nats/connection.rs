@@ -10,7 +10,7 @@ mod subscribing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use async_nats::{Client, ServerInfo, Subject, Subscriber};
+use async_nats::{Client, ServerInfo, Subscriber};
 
 use super::connect::{Channel, InboxRights, Opened};
 use super::events::Signals;
@@ -29,7 +29,6 @@ pub struct Connection {
     pub(super) signals: Arc<Signals>,
     pub(super) queue: Arc<SendQueue>,
     pub(super) rights: InboxRights,
-    pub(super) marker_subject: Subject,
     pub(super) inbox_root: String,
     /// Held by each inbox of its own.
     pub(super) inboxes: Arc<()>,
@@ -43,7 +42,7 @@ pub struct Connection {
     pub(super) registering: tokio::sync::Semaphore,
     probes: AtomicU64,
     pub(super) channel: Channel,
-    _marker: Option<Subscriber>,
+    _markers: Vec<Subscriber>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -63,7 +62,6 @@ impl Connection {
             queue: Arc::clone(&opened.signals.queue),
             signals: opened.signals,
             rights: opened.rights,
-            marker_subject: opened.marker_subject,
             inbox_root: opened.inbox_root,
             inboxes: Arc::default(),
             sending: AtomicBool::new(false),
@@ -74,7 +72,7 @@ impl Connection {
             registering: tokio::sync::Semaphore::new(REGISTERING_MAX),
             probes: AtomicU64::new(0),
             channel: opened.channel,
-            _marker: opened.marker,
+            _markers: opened.markers,
         };
         (Arc::new(connection), opened.inbox)
     }

@@ -4,10 +4,10 @@
 //! the wire. Nothing here waits: the channel holds 128 events and drops the rest.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use async_nats::{Event, ServerError};
+use async_nats::{Event, ServerError, Subject};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,9 +17,13 @@ use super::queue::SendQueue;
 use super::refusals::{Reading, Refusal, Refusals};
 use super::replies::ReplyTable;
 use super::stats::LinkStats;
+use super::ticket::Verdict;
 
 /// From so many between two looks on, the channel may have dropped some.
 const CROWDED: u64 = 64;
+
+/// The inbox has the id 1; the library counts up from there.
+const FIRST_MARKER_SID: u64 = 2;
 
 /// Where a connection's events go.
 #[derive(Debug)]
@@ -32,9 +36,9 @@ pub(super) struct Signals {
     pub(super) fences: Fences,
     pub(super) replies: Arc<ReplyTable>,
     pub(super) stats: Arc<LinkStats>,
-    /// The marker's subscription id; 0 while there is none.
-    pub(super) marker_sid: AtomicU64,
-    /// Counts the marker's events, for arming it.
+    /// The subjects of the markers, which were subscribed in this order right after the inbox.
+    pub(super) markers: OnceLock<[Subject; 2]>,
+    /// Counts the markers' events, for arming them.
     pub(super) marker_events: watch::Sender<u64>,
     /// The server could deny messages that we believe are allowed.
     pub(super) uncertain: AtomicBool,
@@ -111,7 +115,7 @@ impl Signals {
             fences: Fences::default(),
             replies,
             stats,
-            marker_sid: AtomicU64::new(0),
+            markers: OnceLock::new(),
             marker_events: watch::Sender::new(0),
             uncertain: AtomicBool::new(false),
             refusals: Refusals::default(),
@@ -139,13 +143,13 @@ impl Signals {
     pub(super) fn on(&self, event: Event) {
         self.fences.count_event();
         match event {
-            Event::SlowConsumer(sid) if sid == self.marker_sid.load(Ordering::Acquire) => {
-                self.on_marker()
-            }
-            Event::SlowConsumer(sid) => {
-                self.losses.fetch_add(1, Ordering::Relaxed);
-                self.tell_loss(sid);
-            }
+            Event::SlowConsumer(sid) => match self.marker_of(sid) {
+                Some(marker) => self.on_marker(marker),
+                None => {
+                    self.losses.fetch_add(1, Ordering::Relaxed);
+                    self.tell_loss(sid);
+                }
+            },
             Event::ServerError(ServerError::Other(text)) => self.on_error(&text),
             Event::ServerError(_) | Event::Disconnected | Event::Closed | Event::ClientError(_) => {
                 self.close()
@@ -155,10 +159,16 @@ impl Signals {
         }
     }
 
-    fn on_marker(&self) {
+    /// Which marker has the subscription id `sid`.
+    fn marker_of(&self, sid: u64) -> Option<usize> {
+        let marker = usize::try_from(sid.checked_sub(FIRST_MARKER_SID)?).ok()?;
+        (marker < self.markers.get()?.len()).then_some(marker)
+    }
+
+    fn on_marker(&self, marker: usize) {
         if !self.fences.is_armed() {
             self.marker_events.send_modify(|count| *count += 1);
-        } else if let Some(round_trip) = self.fences.settle_oldest() {
+        } else if let Some(round_trip) = self.fences.came_back(marker) {
             self.stats.set_round_trip(round_trip);
         }
     }
@@ -197,12 +207,13 @@ impl Signals {
     fn on_refusal(&self, refusal: Refusal) {
         self.stats.permission_errors.fetch_add(1, Ordering::Relaxed);
         if let Refusal::Publish(subject) = &refusal {
-            self.fences.deny(subject);
-            self.replies.deny(subject);
-            if !self.replies.is_below_inbox(subject) {
-                // What the server told at the connect is not true any more.
-                self.uncertain.store(true, Ordering::Release);
+            if self.is_marker(subject) {
+                tracing::warn!(
+                    "the NATS server denies what it allowed; the connection is made anew"
+                );
+                return self.close();
             }
+            self.on_denial(subject);
         }
         // Only what somebody asks about is kept: a subscription, or a probe of ours.
         let asked_about = match &refusal {
@@ -213,6 +224,25 @@ impl Signals {
             return self.close();
         }
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn is_marker(&self, subject: &str) -> bool {
+        let markers = self.markers.get();
+        markers.is_some_and(|markers| markers.iter().any(|of| of.as_str() == subject))
+    }
+
+    fn on_denial(&self, subject: &str) {
+        // Else what the server told at the connect is not true any more.
+        let asked_for = self.replies.is_below_inbox(subject);
+        let surprise = !asked_for && !self.uncertain.swap(true, Ordering::AcqRel);
+        let waiting = || self.fences.waiting_for(subject) + self.replies.waiting_for(subject);
+        // The rules have just been changed: of several, some may have gone before that.
+        let verdict = match surprise && waiting() > 1 {
+            true => Verdict::Lost,
+            false => Verdict::Denied,
+        };
+        self.fences.deny(subject, verdict);
+        self.replies.deny(subject, verdict);
     }
 
     /// The server's rules were changed, and with them a subscription ended.

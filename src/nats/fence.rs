@@ -7,11 +7,14 @@
 //! becomes the event `SlowConsumer(sid)`. The server handles a connection's messages in order;
 //! hence when the event for a fence is seen, all errors for messages before it have been seen.
 //!
-//! The channel holds 128 events and drops what does not fit. A dropped marker only delays: the next
-//! one settles the older fence. A dropped error would be a lie. So events are counted: where one was
-//! dropped, a full channel of others came between the fence's messages and its marker, and the fence
-//! does not say yes. It would seldom say yes where every message may be denied; there, at most
-//! [`UNCERTAIN_WINDOW`] messages are under way at once and the channel cannot overflow.
+//! The channel holds 128 events and drops what does not fit. A dropped error would be a lie. So events are
+//! counted: where one was dropped, a full channel of others came between the fence's messages and its
+//! marker, and the fence does not say yes. It would seldom say yes where every message may be denied;
+//! there, at most [`UNCERTAIN_WINDOW`] messages are under way at once and the channel cannot overflow.
+//!
+//! A dropped echo delays: echoes do not tell which fence they belong to, so each that comes settles the
+//! oldest, and the newest would wait for ever. Therefore there are two markers. Where an echo may have been
+//! dropped, the next fence goes to the other one: its echo proves that all before it have come or never will.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,10 +32,7 @@ use super::ticket::{Ticket, Verdict};
 pub(super) const UNCERTAIN_WINDOW: usize = 96;
 /// How many fences may be under way: their events, and the errors between them, fit the channel.
 const FENCES_MAX: usize = 24;
-/// So many more may be sent by themselves, for those that are late.
-const LATE_FENCES_MAX: usize = 4;
-/// How long a fence may take before another is sent behind it: should its echo have been dropped, the
-/// next one settles it.
+/// How long a fence may take before another is sent behind it, to the other marker.
 const LATE: Duration = Duration::from_millis(500);
 /// How many events async-nats keeps for us; it drops what does not fit.
 const CHANNEL_CAPACITY: u64 = 128;
@@ -40,6 +40,8 @@ const CHANNEL_CAPACITY: u64 = 128;
 /// The tickets that one fence settles.
 #[derive(Debug)]
 struct Fence {
+    /// Which marker it went to.
+    marker: usize,
     waiters: Vec<(Subject, Arc<Ticket>)>,
     messages: usize,
     sent: Instant,
@@ -52,14 +54,30 @@ struct State {
     fences: VecDeque<Fence>,
     messages: usize,
     failed: bool,
-    /// Echoes may have been dropped: a fence alone may go, for the oldest.
+    /// Where fences go.
+    marker: usize,
+    /// An echo may have been dropped.
+    is_doubtful: bool,
+    /// A fence alone may go, even where there is no room.
     is_late: bool,
 }
 
 impl State {
-    fn oldest_is_late(&self) -> bool {
+    /// The marker for the next fence. Another one than before only where none of its fences is under way,
+    /// so that no echo can be taken for that of a later fence.
+    fn next_marker(&mut self) -> usize {
         let oldest = self.fences.front();
-        oldest.is_some_and(|fence| fence.sent.elapsed() > LATE)
+        if self.is_doubtful && oldest.is_some_and(|fence| fence.marker == self.marker) {
+            self.marker ^= 1;
+            self.is_doubtful = false;
+        }
+        self.marker
+    }
+
+    fn pop(&mut self) -> Option<Fence> {
+        let fence = self.fences.pop_front()?;
+        self.messages -= fence.messages;
+        Some(fence)
     }
 }
 
@@ -98,54 +116,74 @@ impl Fences {
         self.events() - before >= CHANNEL_CAPACITY
     }
 
-    /// Registers a fence before its messages are handed over, so that an early error finds them.
-    pub(super) fn register(&self, waiters: Vec<(Subject, Arc<Ticket>)>, messages: usize) {
+    /// Registers a fence before its messages are handed over, so that an early error finds them. Returns
+    /// the marker it has to go to.
+    pub(super) fn register(&self, waiters: Vec<(Subject, Arc<Ticket>)>, messages: usize) -> usize {
         let mut state = self.state.lock();
+        let marker = state.next_marker();
         if state.failed {
             drop(state);
             waiters
                 .iter()
                 .for_each(|(_, ticket)| ticket.settle_disconnected());
-            return;
+            return marker;
         }
         state.messages += messages;
         state.fences.push_back(Fence {
+            marker,
             waiters,
             messages,
             sent: Instant::now(),
             events: self.events(),
         });
+        marker
     }
 
-    /// A marker event: the oldest fence has come back. Returns its age.
-    pub(super) fn settle_oldest(&self) -> Option<Duration> {
-        let fence = {
-            let mut state = self.state.lock();
-            let fence = state.fences.pop_front()?;
-            state.messages -= fence.messages;
-            // Where one echo was dropped, more may have been.
-            state.is_late = state.oldest_is_late();
-            fence
-        };
-        let verdict = if self.may_have_dropped_since(fence.events) {
-            Verdict::Lost
-        } else {
-            Verdict::Done
-        };
-        for (_, ticket) in &fence.waiters {
-            ticket.settle(verdict);
+    /// A marker's event: the oldest fence that went to it has come back, and with it all before that.
+    /// Returns its age.
+    pub(super) fn came_back(&self, marker: usize) -> Option<Duration> {
+        loop {
+            let (fence, verdict) = self.take_oldest(marker)?;
+            for (_, ticket) in &fence.waiters {
+                ticket.settle(verdict);
+            }
+            self.settled.notify_one();
+            if fence.marker == marker {
+                return Some(fence.sent.elapsed());
+            }
         }
-        self.settled.notify_one();
-        Some(fence.sent.elapsed())
+    }
+
+    /// The oldest fence, if one that went to `marker` is under way.
+    fn take_oldest(&self, marker: usize) -> Option<(Fence, Verdict)> {
+        let mut state = self.state.lock();
+        if !state.fences.iter().any(|fence| fence.marker == marker) {
+            return None;
+        }
+        let fence = state.pop()?;
+        let verdict = match self.may_have_dropped_since(fence.events) {
+            true => Verdict::Lost,
+            false => Verdict::Done,
+        };
+        state.is_doubtful |= verdict == Verdict::Lost;
+        state.is_doubtful &= !state.fences.is_empty();
+        Some((fence, verdict))
     }
 
     /// The server denied a message to `subject`.
-    pub(super) fn deny(&self, subject: &str) {
+    pub(super) fn deny(&self, subject: &str, verdict: Verdict) {
         let state = self.state.lock();
         let waiters = state.fences.iter().flat_map(|fence| &fence.waiters);
         for (_, ticket) in waiters.filter(|(of, _)| of.as_str() == subject) {
-            ticket.settle(Verdict::Denied);
+            ticket.settle(verdict);
         }
+    }
+
+    /// How many messages to `subject` wait for a fence.
+    pub(super) fn waiting_for(&self, subject: &str) -> usize {
+        let state = self.state.lock();
+        let waiters = state.fences.iter().flat_map(|fence| &fence.waiters);
+        waiters.filter(|(of, _)| of.as_str() == subject).count()
     }
 
     /// The connection is gone: nobody knows what became of what was handed over.
@@ -162,21 +200,22 @@ impl Fences {
         self.settled.notify_one();
     }
 
-    /// How many messages may be handed over now; waits while it is none. 0 where those under way are late:
-    /// then a fence goes alone, because no caller's message shall wait for, or be unknown with, what is lost.
-    pub(super) async fn room(&self, uncertain: bool) -> usize {
+    /// How many messages may be handed over now; waits while it is none. [`usize::MAX`] unless `uncertain`,
+    /// else as many as may be denied and still be told apart. 0 where those under way are late: then a fence
+    /// goes alone, because no caller's message shall wait for, or be unknown with, what is lost.
+    pub(super) async fn room(&self, uncertain: &AtomicBool) -> usize {
         loop {
             {
                 let mut state = self.state.lock();
-                let under_way = if uncertain { state.messages } else { 0 };
-                let fences = state.fences.len();
-                if state.failed || (fences < FENCES_MAX && under_way < UNCERTAIN_WINDOW) {
-                    return match uncertain {
-                        true => UNCERTAIN_WINDOW - under_way,
-                        false => usize::MAX,
-                    };
+                let room = match uncertain.load(Ordering::Acquire) {
+                    true => UNCERTAIN_WINDOW.saturating_sub(state.messages),
+                    false => usize::MAX,
+                };
+                let has_room = state.fences.len() < FENCES_MAX && room > 0;
+                if state.failed || has_room {
+                    return room.max(1);
                 }
-                if fences < FENCES_MAX + LATE_FENCES_MAX && std::mem::take(&mut state.is_late) {
+                if std::mem::take(&mut state.is_late) {
                     return 0;
                 }
             }
@@ -187,7 +226,9 @@ impl Fences {
     /// Whether the oldest is late; if so, a fence may go alone for it, even where there is no room.
     pub(super) fn look_for_late(&self) -> bool {
         let mut state = self.state.lock();
-        state.is_late = state.oldest_is_late();
+        let oldest = state.fences.front();
+        state.is_late = oldest.is_some_and(|fence| fence.sent.elapsed() > LATE);
+        state.is_doubtful |= state.is_late;
         if state.is_late {
             self.settled.notify_one();
         }
@@ -237,7 +278,7 @@ mod tests {
         let (first, second) = (waiter("a"), waiter("a"));
         fences.register(vec![first.clone()], 1);
         fences.register(vec![second.clone()], 1);
-        assert!(fences.settle_oldest().is_some());
+        assert!(fences.came_back(0).is_some());
         assert_eq!(outcome(&first.1).await, Ok(()));
         assert_eq!(outcome(&second.1).await, Err(Failure::Timeout));
     }
@@ -247,8 +288,8 @@ mod tests {
         let fences = Fences::default();
         let (denied, allowed) = (waiter("no"), waiter("yes"));
         fences.register(vec![denied.clone(), allowed.clone()], 2);
-        fences.deny("no");
-        fences.settle_oldest();
+        fences.deny("no", Verdict::Denied);
+        fences.came_back(0);
         assert_eq!(outcome(&denied.1).await, Err(Failure::PermissionDenied));
         assert_eq!(outcome(&allowed.1).await, Ok(()));
     }
@@ -265,8 +306,8 @@ mod tests {
         for _ in 1..CHANNEL_CAPACITY {
             fences.count_event();
         }
-        fences.settle_oldest();
-        fences.settle_oldest();
+        fences.came_back(0);
+        fences.came_back(0);
         assert_eq!(outcome(&crowded.1).await, Err(Failure::Lost));
         assert_eq!(outcome(&next.1).await, Ok(()), "the channel was not full");
     }
@@ -280,48 +321,108 @@ mod tests {
         assert_eq!(outcome(&late.1).await, Err(Failure::Lost));
     }
 
+    const CERTAIN: AtomicBool = AtomicBool::new(false);
+    const UNCERTAIN: AtomicBool = AtomicBool::new(true);
+
+    async fn is_blocked(fences: &Fences, uncertain: &AtomicBool) -> bool {
+        let room = fences.room(uncertain);
+        tokio::time::timeout(Duration::from_millis(10), room)
+            .await
+            .is_err()
+    }
+
+    /// A fence that is sent alone since the oldest is late; returns its marker.
+    async fn late_fence(fences: &Fences) -> usize {
+        tokio::time::sleep(LATE * 2).await;
+        assert!(fences.look_for_late());
+        fences.register(Vec::new(), 0)
+    }
+
     #[tokio::test]
     async fn where_messages_may_be_denied_few_are_under_way_at_once() {
         let fences = Fences::default();
         fences.register(vec![waiter("a")], UNCERTAIN_WINDOW);
-        let waiting = tokio::time::timeout(Duration::from_millis(10), fences.room(true)).await;
-        assert!(waiting.is_err());
-        fences.settle_oldest();
-        assert_eq!(fences.room(true).await, UNCERTAIN_WINDOW);
+        assert!(is_blocked(&fences, &UNCERTAIN).await);
+        fences.came_back(0);
+        assert_eq!(fences.room(&UNCERTAIN).await, UNCERTAIN_WINDOW);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_echoes_were_dropped_fences_go_alone_one_after_the_other() {
+    async fn one_late_fence_settles_all_whose_echoes_were_dropped() {
         let fences = Fences::default();
-        fences.register(vec![waiter("a")], 1);
-        fences.register(vec![waiter("a")], UNCERTAIN_WINDOW);
-        let blocked = || tokio::time::timeout(Duration::from_millis(10), fences.room(true));
-        assert!(!fences.look_for_late());
-        assert!(blocked().await.is_err());
-        tokio::time::advance(LATE * 2).await;
-        assert!(fences.look_for_late());
-        assert_eq!(fences.room(true).await, 0);
-        fences.register(Vec::new(), 0);
-        assert!(blocked().await.is_err(), "one is enough until it is back");
-        fences.settle_oldest();
-        assert_eq!(fences.room(true).await, 0, "the next one is late, too");
-        fences.register(Vec::new(), 0);
-        fences.settle_oldest();
-        assert_eq!(fences.room(true).await, UNCERTAIN_WINDOW);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_stands_still_gets_few_fences_more() {
-        let fences = Fences::default();
-        (0..FENCES_MAX).for_each(|_| fences.register(vec![waiter("a")], 1));
-        for _ in 0..LATE_FENCES_MAX {
-            tokio::time::advance(LATE * 2).await;
-            assert!(fences.look_for_late());
-            assert_eq!(fences.room(false).await, 0);
-            fences.register(Vec::new(), 0);
+        let lost: Vec<_> = (0..FENCES_MAX).map(|_| waiter("a")).collect();
+        for waiter in &lost {
+            assert_eq!(fences.register(vec![waiter.clone()], 4), 0);
         }
+        assert!(is_blocked(&fences, &CERTAIN).await);
+        assert!(!fences.look_for_late());
+        tokio::time::sleep(LATE * 2).await;
         assert!(fences.look_for_late());
-        let more = tokio::time::timeout(Duration::from_millis(10), fences.room(false));
-        assert!(more.await.is_err());
+        assert_eq!(fences.room(&UNCERTAIN).await, 0);
+        assert!(is_blocked(&fences, &UNCERTAIN).await, "one is enough");
+        assert_eq!(fences.register(Vec::new(), 0), 1);
+        assert!(fences.came_back(1).is_some());
+        for (_, ticket) in &lost {
+            assert_eq!(outcome(ticket).await, Ok(()));
+        }
+        assert_eq!(fences.under_way(), 0);
+        assert_eq!(fences.room(&UNCERTAIN).await, UNCERTAIN_WINDOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_dropped_echo_each_fence_waits_for_its_own_again() {
+        let fences = Fences::default();
+        fences.register(Vec::new(), 0);
+        assert_eq!(late_fence(&fences).await, 1);
+        fences.came_back(1);
+        let (next, after) = (waiter("a"), waiter("a"));
+        let marker = fences.register(vec![next.clone()], 1);
+        fences.register(vec![after.clone()], 1);
+        fences.came_back(marker);
+        assert_eq!(outcome(&next.1).await, Ok(()));
+        assert_eq!(outcome(&after.1).await, Err(Failure::Timeout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_echo_that_was_only_slow_settles_its_own_fence_alone() {
+        let fences = Fences::default();
+        let (slow, behind) = (waiter("a"), waiter("a"));
+        fences.register(vec![slow.clone()], 1);
+        assert_eq!(late_fence(&fences).await, 1);
+        assert_eq!(fences.register(vec![behind.clone()], 1), 1);
+        fences.came_back(0);
+        assert_eq!(outcome(&slow.1).await, Ok(()));
+        fences.came_back(1);
+        assert_eq!(outcome(&behind.1).await, Err(Failure::Timeout));
+        assert!(fences.came_back(0).is_none(), "it has come back before");
+        fences.came_back(1);
+        assert_eq!(fences.under_way(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_fence_whose_echo_is_dropped_is_followed_by_others_until_one_is_back() {
+        let fences = Fences::default();
+        fences.register(Vec::new(), 0);
+        assert_eq!(late_fence(&fences).await, 1);
+        assert_eq!(late_fence(&fences).await, 1, "the first marker is not free");
+        fences.came_back(1);
+        assert_eq!(fences.under_way(), 1, "that of the second is left");
+        assert_eq!(late_fence(&fences).await, 0);
+        fences.came_back(0);
+        assert_eq!(fences.under_way(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_may_have_lost_an_error_may_have_lost_an_echo() {
+        let fences = Fences::default();
+        fences.register(Vec::new(), 0);
+        fences.register(Vec::new(), 0);
+        for _ in 0..CHANNEL_CAPACITY {
+            fences.count_event();
+        }
+        fences.came_back(0);
+        assert_eq!(fences.register(Vec::new(), 0), 1);
+        fences.came_back(1);
+        assert_eq!(fences.under_way(), 0);
     }
 }

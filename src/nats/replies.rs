@@ -22,6 +22,14 @@ struct Slot {
     many: Option<mpsc::Sender<Reply>>,
 }
 
+impl Slot {
+    fn is_for(&self, subject: &str) -> bool {
+        self.subject
+            .as_ref()
+            .is_some_and(|of| of.as_str() == subject)
+    }
+}
+
 /// Who waits for which reply on one connection.
 #[derive(Debug)]
 pub(super) struct ReplyTable {
@@ -138,15 +146,18 @@ impl ReplyTable {
     }
 
     /// The server denied a message to `subject`.
-    pub(super) fn deny(&self, subject: &str) {
+    pub(super) fn deny(&self, subject: &str, verdict: Verdict) {
         let slots = self.slots.lock();
-        let concerned = slots
-            .by_token
-            .values()
-            .filter(|s| s.subject.as_ref().is_some_and(|of| of.as_str() == subject));
-        for slot in concerned {
-            slot.ticket.settle(Verdict::Denied);
+        for slot in slots.by_token.values().filter(|slot| slot.is_for(subject)) {
+            slot.ticket.settle(verdict);
         }
+    }
+
+    /// How many replies to messages to `subject` are waited for.
+    pub(super) fn waiting_for(&self, subject: &str) -> usize {
+        let slots = self.slots.lock();
+        let waiting = slots.by_token.values();
+        waiting.filter(|slot| slot.is_for(subject)).count()
     }
 
     /// The connection is gone: no reply will come.

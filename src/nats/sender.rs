@@ -10,9 +10,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_nats::{PublishErrorKind, Subject};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::queue::{Entry, Load, Settle};
@@ -25,28 +27,33 @@ const BATCH_BYTES: usize = 256 * 1024;
 const GATHERED_MESSAGES: usize = 64;
 /// A turn may be long where a worker has many tasks.
 const GATHERING_TURNS: usize = 8;
+/// How long a connection waits for the one it takes over from, which its server still serves.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 /// Fewer than async-nats takes without letting us wait.
 const BATCH_MESSAGES: usize = 1024;
 
-/// Runs until the connection is closed.
-pub(super) async fn run(connection: Arc<Connection>) {
+/// Runs until the connection is closed. Where it takes over from another, what that one holds goes first.
+pub(super) async fn run(connection: Arc<Connection>, before: Option<Arc<Connection>>) {
+    let closed = connection.signals.closed.clone();
     let mut sender = Sender {
         connection,
         entries: Vec::new(),
         waiters: Vec::new(),
         flushed: Vec::new(),
+        unconfirmed: 0,
     };
-    let closed = sender.connection.signals.closed.clone();
+    let forward = async {
+        if let Some(before) = before {
+            let _as_far_as_possible = before.drain(Instant::now() + TAKE_OVER).await;
+        }
+        sender.forward().await;
+        sender.connection.close();
+    };
     tokio::select! {
         biased;
         () = closed.cancelled() => {}
-        () = sender.forward() => sender.connection.close(),
+        () = forward => {}
     }
-    // What was handed over and waited for its flush will not be flushed any more.
-    sender
-        .flushed
-        .drain(..)
-        .for_each(|ticket| ticket.settle_disconnected());
 }
 
 struct Sender {
@@ -54,6 +61,21 @@ struct Sender {
     entries: Vec<Entry>,
     waiters: Vec<(Subject, Arc<Ticket>)>,
     flushed: Vec<Arc<Ticket>>,
+    /// How many of the batch nobody waits for, until it is flushed.
+    unconfirmed: u64,
+}
+
+impl Drop for Sender {
+    /// What was handed over and waited for its flush will not be flushed any more.
+    fn drop(&mut self) {
+        for ticket in self.flushed.drain(..) {
+            ticket.settle_disconnected();
+        }
+        let stats = &self.connection.signals.stats;
+        stats
+            .lost_unconfirmed
+            .fetch_add(self.unconfirmed, Ordering::Relaxed);
+    }
 }
 
 impl Sender {
@@ -62,15 +84,14 @@ impl Sender {
         loop {
             self.connection.queue.readable().await;
             self.gather().await;
-            let uncertain = self.connection.is_uncertain();
-            let room = self.connection.signals.fences.room(uncertain).await;
+            let signals = &self.connection.signals;
+            let room = signals.fences.room(&signals.uncertain).await;
             self.connection.sending.store(true, Ordering::Release);
-            let fence_alone = room == 0;
-            if !fence_alone {
+            if room > 0 {
                 let queue = &self.connection.queue;
                 queue.take(BATCH_BYTES, room.min(BATCH_MESSAGES), &mut self.entries);
             }
-            if self.send_batch(uncertain || fence_alone).await.is_break() {
+            if self.send_batch(room < usize::MAX).await.is_break() {
                 return;
             }
             self.connection.sending.store(false, Ordering::Release);
@@ -96,38 +117,38 @@ impl Sender {
         self.claim();
         let messages = self.entries.iter().map(|entry| entry.load.len()).sum();
         self.count();
-        let fence = self.connection.rights.can_fence() && (with_fence || !self.waiters.is_empty());
-        if fence {
+        let with_fence = with_fence || !self.waiters.is_empty();
+        let signals = Arc::clone(&self.connection.signals);
+        let marker = signals.markers.get().filter(|_| with_fence).map(|markers| {
             // Before the first message, so that an error that comes early finds its waiter.
-            self.connection
-                .signals
-                .fences
-                .register(std::mem::take(&mut self.waiters), messages);
-        }
+            let waiters = std::mem::take(&mut self.waiters);
+            &markers[signals.fences.register(waiters, messages)]
+        });
         self.hand_over().await?;
         let client = &self.connection.client;
-        if fence
-            && client
-                .publish(self.connection.marker_subject.clone(), Bytes::new())
-                .await
-                .is_err()
+        if let Some(marker) = marker
+            && client.publish(marker.clone(), Bytes::new()).await.is_err()
         {
             return ControlFlow::Break(());
         }
         if client.flush().await.is_err() {
             return ControlFlow::Break(());
         }
+        self.unconfirmed = 0;
         self.flushed
             .drain(..)
             .for_each(|ticket| ticket.settle(Verdict::Done));
         ControlFlow::Continue(())
     }
 
-    fn count(&self) {
+    fn count(&mut self) {
         let (mut messages, mut bytes) = (0, 0);
-        for message in self.entries.iter().flat_map(|entry| entry.load.messages()) {
-            messages += 1;
-            bytes += message.payload.len() as u64;
+        for entry in &self.entries {
+            let count = entry.load.len() as u64;
+            messages += count;
+            self.unconfirmed += if entry.ticket.is_none() { count } else { 0 };
+            let payloads = entry.load.messages().iter().map(|message| &message.payload);
+            bytes += payloads.map(|payload| payload.len() as u64).sum::<u64>();
         }
         let stats = &self.connection.signals.stats;
         stats.sent_messages.fetch_add(messages, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::ServerInfo;
+use async_nats::{ServerInfo, Subscriber};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use tokio::task::JoinSet;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ConnectError};
 use super::connection::Connection;
+use super::events::Signals;
 use super::link::{Link, LinkState};
 use super::reading::Reading;
 use super::sender;
@@ -54,7 +55,15 @@ struct Supervisor {
 struct Live {
     connection: Arc<Connection>,
     since: Instant,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    _inbox: Reading<Subscriber, Arc<Signals>>,
+}
+
+impl Drop for Live {
+    /// Nothing of it stays behind unsettled or uncounted.
+    fn drop(&mut self) {
+        self.connection.close();
+    }
 }
 
 impl Supervisor {
@@ -74,7 +83,7 @@ impl Supervisor {
     async fn supervise(&mut self) {
         loop {
             let live = self.connect_until_done(None).await;
-            self.install(live);
+            self.install(live, None);
             while let Some((closed, lame_duck)) = self.signals() {
                 tokio::select! {
                     biased;
@@ -109,7 +118,8 @@ impl Supervisor {
         };
         if let Some(next) = found {
             let old = self.live.take();
-            self.install(next);
+            let before = old.as_ref().map(|old| Arc::clone(&old.connection));
+            self.install(next, before);
             while self.retiring.try_join_next().is_some() {}
             if let Some(old) = old {
                 self.retiring.spawn(retire(old));
@@ -117,7 +127,8 @@ impl Supervisor {
         }
     }
 
-    fn install(&mut self, live: Live) {
+    /// From now on callers get `live`; what they left in the connection `before` goes first.
+    fn install(&mut self, mut live: Live, before: Option<Arc<Connection>>) {
         self.said = None;
         let server = &live.connection.info;
         self.discovered = discovered(server);
@@ -134,6 +145,8 @@ impl Supervisor {
             Some(Arc::clone(&live.connection)),
             LinkState::Connected(self.epoch),
         );
+        live.tasks
+            .spawn(sender::run(Arc::clone(&live.connection), before));
         self.live = Some(live);
     }
 
@@ -171,7 +184,6 @@ impl Supervisor {
                         if not.as_deref() != Some(live.connection.info.server_id.as_str()) {
                             return live;
                         }
-                        live.connection.close();
                     }
                     Err(error) => self.on_failure(&address, &error),
                 }
@@ -185,10 +197,8 @@ impl Supervisor {
         self.epoch += 1;
         let (connection, inbox) = Connection::new(opened, self.epoch);
         let mut tasks = JoinSet::new();
-        tasks.spawn(sender::run(Arc::clone(&connection)));
         // At once: replies to whoever gets hold of the connection first find room for a few only.
-        let reading = Reading::begin(inbox, Arc::clone(&connection.signals));
-        tasks.spawn(upkeep::read_inbox(Arc::clone(&connection), reading));
+        let inbox = Reading::begin(inbox, Arc::clone(&connection.signals));
         tasks.spawn(upkeep::watch(
             Arc::clone(&connection),
             self.settings.ping_interval,
@@ -196,7 +206,8 @@ impl Supervisor {
         Live {
             connection,
             since: Instant::now(),
-            _tasks: tasks,
+            tasks,
+            _inbox: inbox,
         }
     }
 
@@ -234,9 +245,7 @@ impl Supervisor {
 
     fn end(&mut self) {
         self.link.set(None, LinkState::Closed);
-        if let Some(live) = self.live.take() {
-            live.connection.close();
-        }
+        self.live = None;
     }
 }
 
@@ -272,7 +281,6 @@ async fn retire(live: Live) {
         }
     };
     let _at_the_limit = timeout(RETIRE_TIMEOUT, idle).await;
-    live.connection.close();
 }
 
 #[cfg(test)]

@@ -3,23 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use async_nats::Subscriber;
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use super::connection::Connection;
-use super::events::Signals;
 use super::queue::{Entry, Load, Settle};
-use super::reading::Reading;
 use super::ticket::Ticket;
 
-/// Has the inbox read until the connection is closed.
-pub(super) async fn read_inbox(
-    connection: Arc<Connection>,
-    reading: Reading<Subscriber, Arc<Signals>>,
-) {
-    connection.signals.closed.cancelled().await;
-    drop(reading);
-}
+/// How often late fences are looked for.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long no fence may come back while other things do. One of so many late ones would.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Keeps an eye on a connection: fences that do not come back while nothing else comes either mean
 /// that nobody is there.
@@ -40,12 +33,8 @@ pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
         }
         connection.signals.doubt_losses();
         let silent = std::mem::replace(&mut before, received()) == before;
-        let overdue = connection
-            .signals
-            .fences
-            .oldest_age()
-            .is_some_and(|age| age > interval);
-        if silent && overdue {
+        let age = connection.signals.fences.oldest_age().unwrap_or_default();
+        if (silent && age > interval) || age > interval.max(ECHO_TIMEOUT) {
             tracing::warn!(
                 epoch = connection.epoch,
                 "no sign of life from the NATS server"
@@ -55,9 +44,6 @@ pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
         send_fence(&connection);
     }
 }
-
-/// How often late fences are looked for.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Waits until a fence is late.
 async fn late_fence(connection: &Connection) {

@@ -97,29 +97,22 @@ impl Connection {
     }
 
     /// Waits until the server has read everything that was taken over before, whatever rights there
-    /// are.
+    /// are, and also for room to ask in.
     pub(in crate::nats) async fn drain(&self, deadline: Instant) -> Result<(), Failure> {
-        if self.rights.can_fence() {
-            return retried(deadline, || self.fence(deadline)).await;
+        loop {
+            match self.drain_once(deadline).await {
+                Err(Failure::BufferFull) if Instant::now() < deadline => sleep(FULL_AGAIN).await,
+                done => return done,
+            }
         }
-        retried(deadline, async || {
-            let all = self.begin_run(Vec::new(), RunConfirm::Flushed)?;
-            all.outcome(deadline).await
-        })
-        .await?;
-        self.settle(self.signals.fences.events(), deadline).await
     }
-}
 
-/// Does it again while the queue is full.
-async fn retried(
-    deadline: Instant,
-    mut attempt: impl AsyncFnMut() -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    loop {
-        match attempt().await {
-            Err(Failure::BufferFull) if Instant::now() < deadline => sleep(FULL_AGAIN).await,
-            done => return done,
+    async fn drain_once(&self, deadline: Instant) -> Result<(), Failure> {
+        if self.rights.can_fence() {
+            return self.fence(deadline).await;
         }
+        let all = self.begin_run(Vec::new(), RunConfirm::Flushed)?;
+        all.outcome(deadline).await?;
+        self.settle(self.signals.fences.events(), deadline).await
     }
 }

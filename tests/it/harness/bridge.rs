@@ -359,11 +359,9 @@ impl Bridge {
         self.process.lock().expect("no holder panics").exited()
     }
 
-    /// Waits for the end, and until all that it has said can be read.
+    /// Waits for the end.
     pub(crate) async fn wait_exit(&self, bound: Duration) -> ExitStatus {
-        let status = eventually_some(bound, "natsway ends", async || self.exited()).await;
-        self.output().finished().await;
-        status
+        eventually_some(bound, "natsway ends", async || self.exited()).await
     }
 
     /// Resident memory.

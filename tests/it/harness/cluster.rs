@@ -2,14 +2,13 @@
 
 use super::eventually::{SOON, eventually};
 use super::nats::{Builder, Nats};
-use super::process::Port;
+use super::process::some_port;
 
 const SIZE: usize = 3;
 
 /// The nodes; each can be killed, paused and restarted by itself.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Nats>,
-    _routes: Vec<Port>,
 }
 
 impl Cluster {
@@ -67,14 +66,13 @@ impl Cluster {
     }
 
     fn spawn(config: &str) -> Self {
-        let routes: Vec<Port> = (0..SIZE).map(|_| Port::some()).collect();
+        let routes: Vec<u16> = (0..SIZE).map(|_| some_port()).collect();
         let urls: Vec<String> = routes
             .iter()
-            .map(|port| format!("\"nats://127.0.0.1:{}\"", port.number()))
+            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
             .collect();
         let name = format!("cluster-{:08x}", rand::random::<u32>());
-        let node = |(index, route): (usize, &Port)| -> Nats {
-            let route = route.number();
+        let node = |(index, route): (usize, &u16)| -> Nats {
             let builder: Builder = Nats::builder()
                 .name(&format!("{name}-n{index}"))
                 .config(config)
@@ -82,11 +80,10 @@ impl Cluster {
                     "cluster {{ name: {name}, listen: \"127.0.0.1:{route}\", routes: [{}] }}",
                     urls.join(", ")
                 ));
-            builder.spawn()
+            builder.spawn(some_port(), some_port())
         };
         Self {
             nodes: routes.iter().enumerate().map(node).collect(),
-            _routes: routes,
         }
     }
 
