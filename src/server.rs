@@ -6,6 +6,7 @@
 //! backlog, where it costs nothing; an error of `accept` never spins; and when the drain begins, what
 //! the kernel has already accepted on our behalf is still served.
 
+mod accept;
 mod connection;
 mod files;
 mod io;
@@ -14,10 +15,7 @@ mod pace;
 mod slots;
 
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::io as std_io;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,12 +31,10 @@ pub use pace::Timers;
 pub use slots::Slots;
 
 use crate::layers::context::Context;
-use crate::layers::peer::Peer;
 use crate::lifecycle::Drain;
 use crate::telemetry::metrics::{Gauge, GaugeGuard, Rejections};
-use crate::workers::{Worker, Workers};
-use io::Socket;
-use slots::Slot;
+use crate::workers::Workers;
+use accept::{Accepted, Acceptor, waiting};
 
 /// What a listener serves. Not a [`tower::Service`], which is called by `&mut` and so cloned for every
 /// request.
@@ -83,29 +79,10 @@ pub async fn serve<S: Serve>(
 ) {
     // Until the loop has taken what the backlog holds, the process is not idle.
     let accepting = drain.work();
-    let shared = Arc::new(connection::Shared {
-        http: connection::Http::new(),
-        timers: Arc::clone(&limits.timers),
-        drain: drain.clone(),
-        rejections: limits.rejections.clone(),
-        service,
-    });
-    let mut connections = JoinSet::new();
-    let start = |accepted: Accepted, connections: &mut JoinSet<()>| {
-        let Accepted {
-            slot,
-            worker,
-            socket,
-            peer,
-        } = accepted;
-        let counted = GaugeGuard::new(&limits.connections);
-        let kept = (slot, drain.work(), counted, worker.count());
-        let serving = connection::serve(Arc::clone(&shared), socket, peer, kept);
-        connections.spawn_on(serving, worker.runtime());
-    };
+    let mut connections = Connections::new(service, &limits, &drain);
     let mut acceptor = Acceptor::new(&listeners, &workers);
     let mut backlog_until = None;
-    while let Some(accepted) = next(&mut acceptor, &limits, &drain, &mut connections).await {
+    while let Some(accepted) = next(&mut acceptor, &limits, &drain, &mut connections.tasks).await {
         if drain.is_draining() {
             // A flood of connections does not keep the door open.
             let until = *backlog_until.get_or_insert_with(|| Instant::now() + BACKLOG_TIME);
@@ -113,24 +90,59 @@ pub async fn serve<S: Serve>(
                 break;
             }
         }
-        start(accepted, &mut connections);
+        connections.begin(accepted);
     }
     let until = backlog_until.unwrap_or_else(|| Instant::now() + BACKLOG_TIME);
     for listener in listeners {
-        while let Some(accepted) = waiting(&listener, &workers, &limits, until) {
-            start(accepted, &mut connections);
+        while let Some(accepted) = waiting(&listener, &workers, &limits.slots, until) {
+            connections.begin(accepted);
         }
     }
     drop(accepting);
-    while connections.join_next().await.is_some() {}
+    while connections.tasks.join_next().await.is_some() {}
 }
 
-/// A connection that was taken, and whose it is.
-struct Accepted {
-    slot: Slot,
-    worker: Worker,
-    socket: Socket,
-    peer: Peer,
+/// How long the backlog is served after the drain began.
+const BACKLOG_TIME: Duration = Duration::from_millis(250);
+
+/// The open connections of a server.
+struct Connections<S> {
+    shared: Arc<connection::Shared<S>>,
+    drain: Drain,
+    counted: Gauge,
+    tasks: JoinSet<()>,
+}
+
+impl<S: Serve> Connections<S> {
+    fn new(service: S, limits: &Limits, drain: &Drain) -> Self {
+        let shared = connection::Shared {
+            http: connection::Http::new(),
+            timers: Arc::clone(&limits.timers),
+            drain: drain.clone(),
+            rejections: limits.rejections.clone(),
+            service,
+        };
+        Self {
+            shared: Arc::new(shared),
+            drain: drain.clone(),
+            counted: limits.connections.clone(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Serves one, on the worker that it was dealt to.
+    fn begin(&mut self, accepted: Accepted) {
+        let Accepted {
+            slot,
+            worker,
+            socket,
+            peer,
+        } = accepted;
+        let counted = GaugeGuard::new(&self.counted);
+        let kept = (slot, self.drain.work(), counted, worker.count());
+        let serving = connection::serve(Arc::clone(&self.shared), socket, peer, kept);
+        self.tasks.spawn_on(serving, worker.runtime());
+    }
 }
 
 /// The next connection, once there is a place for it; none when the drain has begun and the backlog is
@@ -160,103 +172,4 @@ async fn next(
             () = drain.draining() => return None,
         }
     }
-}
-
-/// A connection that waits in the backlog, and its place.
-fn waiting(
-    listener: &Listener,
-    workers: &Workers,
-    limits: &Limits,
-    until: Instant,
-) -> Option<Accepted> {
-    if Instant::now() > until {
-        return None;
-    }
-    let slot = limits.slots.take_now()?;
-    let worker = workers.deal();
-    let _polls_the_socket = worker.runtime().enter();
-    let (socket, peer) = listener.accept_now()?;
-    Some(Accepted {
-        slot,
-        worker: worker.clone(),
-        socket,
-        peer,
-    })
-}
-
-/// How long the backlog is served after the drain began.
-const BACKLOG_TIME: Duration = Duration::from_millis(250);
-
-/// All addresses of a server, taken in turns.
-struct Acceptor<'a> {
-    listeners: &'a [Listener],
-    workers: &'a Workers,
-    turn: usize,
-    backoff: Duration,
-}
-
-const BACKOFF_MIN: Duration = Duration::from_millis(5);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-
-impl<'a> Acceptor<'a> {
-    fn new(listeners: &'a [Listener], workers: &'a Workers) -> Self {
-        Self {
-            listeners,
-            workers,
-            turn: 0,
-            backoff: BACKOFF_MIN,
-        }
-    }
-
-    /// Waits longer after each error that is not the client's own: out of files or memory, `accept`
-    /// fails at once and again, and a loop without a pause would take the processor as well.
-    async fn accept(&mut self, slot: Slot) -> Accepted {
-        loop {
-            match self.accept_any().await {
-                Ok((worker, socket, peer)) => {
-                    self.backoff = BACKOFF_MIN;
-                    return Accepted {
-                        slot,
-                        worker,
-                        socket,
-                        peer,
-                    };
-                }
-                Err(error) if is_the_clients(&error) => {}
-                Err(error) => {
-                    if self.backoff == BACKOFF_MIN {
-                        tracing::warn!(%error, "no connection can be accepted; trying again");
-                    }
-                    tokio::time::sleep(self.backoff).await;
-                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-                }
-            }
-        }
-    }
-
-    async fn accept_any(&mut self) -> std_io::Result<(Worker, Socket, Peer)> {
-        poll_fn(|cx| {
-            let worker = self.workers.deal();
-            // A socket is watched by the poller of the runtime in which it is accepted.
-            let _inside = worker.runtime().enter();
-            for _ in 0..self.listeners.len() {
-                self.turn = (self.turn + 1) % self.listeners.len();
-                if let Poll::Ready(accepted) = self.listeners[self.turn].poll_accept(cx) {
-                    let taken = accepted.map(|(socket, peer)| (worker.clone(), socket, peer));
-                    return Poll::Ready(taken);
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-fn is_the_clients(error: &std_io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std_io::ErrorKind::ConnectionAborted
-            | std_io::ErrorKind::ConnectionReset
-            | std_io::ErrorKind::ConnectionRefused
-    )
 }

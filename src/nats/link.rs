@@ -197,7 +197,8 @@ impl Link {
         call: Call,
     ) -> impl Future<Output = Result<(), Failure>> + Send {
         if call.wait {
-            return Either::Left(Box::pin(self.publish_waiting(message, confirm, call)));
+            let once = move |message| self.publish_once(message, confirm, call.deadline);
+            return Either::Left(Box::pin(self.until_connected(message, call, once)));
         }
         let begun = self.begin_publish(message, confirm);
         Either::Right(async move {
@@ -226,17 +227,19 @@ impl Link {
         message.map(|message| *message).ok_or(refused.failure)
     }
 
-    async fn publish_waiting(
+    /// Waits for a connection, and for another where that one went before it took the message.
+    async fn until_connected<T, F>(
         &self,
         message: Outbound,
-        confirm: Confirm,
         call: Call,
-    ) -> Result<(), Failure> {
+        once: impl Fn(Outbound) -> F + Send,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Refused>> + Send,
+    {
         loop {
             self.connection(call).await?;
-            let done = self
-                .publish_once(message.clone(), confirm, call.deadline)
-                .await;
+            let done = once(message.clone()).await;
             match done.map_err(Failure::from) {
                 Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
@@ -270,7 +273,8 @@ impl Link {
         call: Call,
     ) -> impl Future<Output = Result<Reply, Failure>> + Send {
         if call.wait {
-            return Either::Left(Box::pin(self.request_waiting(message, call)));
+            let once = move |message| self.request_once(message, call.deadline);
+            return Either::Left(Box::pin(self.until_connected(message, call, once)));
         }
         let begun = self.begin_request(message);
         Either::Right(async move {
@@ -292,17 +296,6 @@ impl Link {
         self.begin_request(message)?.reply_or_back(deadline).await
     }
 
-    async fn request_waiting(&self, message: Outbound, call: Call) -> Result<Reply, Failure> {
-        loop {
-            self.connection(call).await?;
-            let done = self.request_once(message.clone(), call.deadline).await;
-            match done.map_err(Failure::from) {
-                Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
-                done => return done,
-            }
-        }
-    }
-
     fn begin_request(&self, message: Outbound) -> Result<PendingReply, Refused> {
         let connection = self.current.load();
         match connection.as_ref() {
@@ -321,23 +314,20 @@ impl Link {
         capacity: usize,
         call: Call,
     ) -> Result<Replies, Failure> {
-        if !call.wait {
-            let connection = self.connection(call).await?;
-            let refused = match connection.request_many(message, capacity) {
-                Ok(replies) => return Ok(replies),
-                Err(refused) => refused,
-            };
-            let again = self.elsewhere(refused)?;
-            let connection = self.connection(call).await?;
-            return Ok(connection.request_many(again, capacity)?);
+        let once = |message| std::future::ready(self.begin_request_many(message, capacity));
+        if call.wait {
+            return self.until_connected(message, call, once).await;
         }
-        loop {
-            let connection = self.connection(call).await?;
-            let done = connection.request_many(message.clone(), capacity);
-            match done.map_err(Failure::from) {
-                Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
-                done => return done,
-            }
+        match once(message).await {
+            Ok(replies) => Ok(replies),
+            Err(refused) => Ok(once(self.elsewhere(refused)?).await?),
+        }
+    }
+
+    fn begin_request_many(&self, message: Outbound, capacity: usize) -> Result<Replies, Refused> {
+        match self.current.load().as_ref() {
+            Some(connection) => connection.request_many(message, capacity),
+            None => Err(Refused::disconnected(Some(message))),
         }
     }
 
