@@ -220,7 +220,7 @@ impl Signals {
             Refusal::Publish(subject) => self.replies.is_below_inbox(subject),
             Refusal::Subscription(..) => true,
         };
-        if asked_about && !self.refusals.add(refusal) {
+        if asked_about && !self.refusals.add(refusal, self.fences.events()) {
             return self.close();
         }
         self.changed.send_modify(|count| *count += 1);

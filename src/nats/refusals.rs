@@ -92,36 +92,54 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// How many different refusals are remembered; each is asked about by whoever caused it.
+/// How many refusals are remembered; each is asked about by whoever caused it.
 const REMEMBERED_MAX: usize = 16 * 1024;
 
 /// Refusals not yet asked about, each as often as it came: of twenty members of a group that are
 /// refused, each has to learn it.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<HashMap<Refusal, usize>>);
+pub(super) struct Refusals(Mutex<Untold>);
+
+#[derive(Debug, Default)]
+struct Untold {
+    /// The numbers of the events that brought them, counted from 1.
+    events: HashMap<Refusal, Vec<u64>>,
+    count: usize,
+}
 
 impl Refusals {
     /// False if there is no room: then nobody may be told that all is well.
-    pub(super) fn add(&self, refusal: Refusal) -> bool {
-        let mut refusals = self.0.lock();
-        if refusals.len() >= REMEMBERED_MAX && !refusals.contains_key(&refusal) {
+    pub(super) fn add(&self, refusal: Refusal, event: u64) -> bool {
+        let mut untold = self.0.lock();
+        if untold.count >= REMEMBERED_MAX {
             return false;
         }
-        *refusals.entry(refusal).or_default() += 1;
+        untold.count += 1;
+        untold.events.entry(refusal).or_default().push(event);
+        true
+    }
+
+    /// Whether this was refused since there were `before` events; each refusal is told once. An older one
+    /// was meant for somebody who did not stay to hear it.
+    pub(super) fn take_since(&self, before: u64, refusal: &Refusal) -> bool {
+        let mut untold = self.0.lock();
+        let Some(events) = untold.events.get_mut(refusal) else {
+            return false;
+        };
+        let Some(at) = events.iter().position(|event| *event > before) else {
+            return false;
+        };
+        events.remove(at);
+        if events.is_empty() {
+            untold.events.remove(refusal);
+        }
+        untold.count -= 1;
         true
     }
 
     /// Whether this was refused; each refusal is told once.
     pub(super) fn take(&self, refusal: &Refusal) -> bool {
-        let mut refusals = self.0.lock();
-        let Some(count) = refusals.get_mut(refusal) else {
-            return false;
-        };
-        *count -= 1;
-        if *count == 0 {
-            refusals.remove(refusal);
-        }
-        true
+        self.take_since(0, refusal)
     }
 }
 
@@ -190,11 +208,22 @@ mod tests {
     fn each_refusal_is_told_once() {
         let refusals = Refusals::default();
         let refusal = Refusal::Subscription("a".into(), Some("q".into()));
-        refusals.add(refusal.clone());
-        refusals.add(refusal.clone());
+        refusals.add(refusal.clone(), 1);
+        refusals.add(refusal.clone(), 2);
         assert!(!refusals.take(&Refusal::Subscription("a".into(), None)));
         assert!(refusals.take(&refusal));
         assert!(refusals.take(&refusal));
         assert!(!refusals.take(&refusal));
+    }
+
+    #[test]
+    fn a_refusal_from_before_concerns_nobody_who_came_later() {
+        let refusals = Refusals::default();
+        let refusal = Refusal::Subscription("a".into(), None);
+        refusals.add(refusal.clone(), 7);
+        assert!(!refusals.take_since(7, &refusal));
+        refusals.add(refusal.clone(), 9);
+        assert!(refusals.take_since(7, &refusal));
+        assert!(refusals.take_since(6, &refusal), "who waited then is told");
     }
 }

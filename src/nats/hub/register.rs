@@ -114,7 +114,11 @@ async fn subscribe_once(
         .subscribe(topic.pattern.clone(), topic.queue.clone())
         .await?;
     connection.settle(events, deadline).await?;
-    if connection.signals.refusals.take(&topic.refusal) {
+    if connection
+        .signals
+        .refusals
+        .take_since(events, &topic.refusal)
+    {
         return Err(Failure::PermissionDenied);
     }
     if limits.has_changed().unwrap_or(false) {
