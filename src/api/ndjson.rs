@@ -35,7 +35,7 @@ pub fn line(delivery: &Delivery, encoding: Encoding) -> Bytes {
 }
 
 /// A message as one JSON object without the end of the line: a WebSocket's frame. Shares the bytes of
-/// the [`line`].
+/// the [`line()`].
 #[must_use]
 pub fn object(delivery: &Delivery, encoding: Encoding) -> Bytes {
     let line = line(delivery, encoding);

@@ -75,7 +75,7 @@ pub(super) fn head(to: &mut Vec<u8>, field: u32, length: usize) {
     varint(to, length as u64);
 }
 
-/// How much [`bytes`] writes for a field below 16.
+/// How much [`bytes()`] writes for a field below 16.
 pub(super) const fn bytes_length(length: usize) -> usize {
     1 + varint_length(length as u64) + length
 }
