@@ -27,7 +27,7 @@ pip_install() {
     need_pip
     rm -rf "$unfinished"
     mkdir -p "$(dirname "$folder")"
-    python3 -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore \
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-input \
         --require-hashes --no-deps --only-binary :all: \
         --target "$unfinished" --requirement "$requirements" >&2 ||
         die "pip could not install $requirements; see its message above."

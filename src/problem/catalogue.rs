@@ -196,8 +196,8 @@ mod tests {
     const INTRODUCTION: &str = "\
 # Problems
 
-Every error that natsway answers is `application/problem+json` (RFC 9457). Three members say what a
-status cannot:
+Every error that natsway answers is `application/problem+json` (RFC 9457); only what the HTTP parser rejects
+before natsway sees a request gets the parser's bare 400, 414 or 431. Three members say what a status cannot:
 
 - `outcome`: `not_sent`, nothing left natsway, and nothing will; `rejected`, NATS or the responder
   refused it; `unknown`, it may or may not have arrived.
