@@ -1,10 +1,11 @@
 //! A link: the way to NATS that callers hold, over one connection after the other.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::Either;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::Channel;
@@ -65,6 +66,8 @@ pub struct Link {
     moves: Arc<watch::Sender<u64>>,
     room: Arc<dyn Room>,
     channel: Channel,
+    /// Where those wait who have time until there is a connection.
+    line: Mutex<()>,
 }
 
 impl Link {
@@ -83,6 +86,7 @@ impl Link {
             moves: Arc::clone(moves),
             room: Arc::clone(room),
             channel,
+            line: Mutex::default(),
         })
     }
 
@@ -197,8 +201,9 @@ impl Link {
         call: Call,
     ) -> impl Future<Output = Result<(), Failure>> + Send {
         if call.wait {
-            let once = move |message| self.publish_once(message, confirm, call.deadline);
-            return Either::Left(Box::pin(self.until_connected(message, call, once)));
+            let begin = move |message| self.begin_publish(message, confirm);
+            let end = move |pending| outcome(Ok(pending), call.deadline);
+            return Either::Left(Box::pin(self.until_connected(message, call, begin, end)));
         }
         let begun = self.begin_publish(message, confirm);
         Either::Right(async move {
@@ -227,19 +232,29 @@ impl Link {
         message.map(|message| *message).ok_or(refused.failure)
     }
 
-    /// Waits for a connection, and for another where that one went before it took the message.
-    async fn until_connected<T, F>(
+    /// Waits for a connection, and for another where that one went before it took the message. Whoever came
+    /// first is first to send, so that a subject keeps its order.
+    async fn until_connected<P, T, F>(
         &self,
         message: Outbound,
         call: Call,
-        once: impl Fn(Outbound) -> F + Send,
+        begin: impl Fn(Outbound) -> Result<P, Refused> + Send,
+        end: impl Fn(P) -> F + Send,
     ) -> Result<T, Failure>
     where
+        P: Send,
         F: Future<Output = Result<T, Refused>> + Send,
     {
         loop {
+            let in_line = timeout_at(call.deadline, self.line.lock()).await;
+            let in_line = in_line.map_err(|_| Failure::Disconnected)?;
             self.connection(call).await?;
-            let done = once(message.clone()).await;
+            let begun = begin(message.clone());
+            drop(in_line);
+            let done = match begun {
+                Ok(pending) => end(pending).await,
+                Err(refused) => Err(refused),
+            };
             match done.map_err(Failure::from) {
                 Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
                 done => return done,
@@ -273,8 +288,9 @@ impl Link {
         call: Call,
     ) -> impl Future<Output = Result<Reply, Failure>> + Send {
         if call.wait {
-            let once = move |message| self.request_once(message, call.deadline);
-            return Either::Left(Box::pin(self.until_connected(message, call, once)));
+            let begin = move |message| self.begin_request(message);
+            let end = move |pending: PendingReply| pending.reply_or_back(call.deadline);
+            return Either::Left(Box::pin(self.until_connected(message, call, begin, end)));
         }
         let begun = self.begin_request(message);
         Either::Right(async move {
@@ -314,13 +330,14 @@ impl Link {
         capacity: usize,
         call: Call,
     ) -> Result<Replies, Failure> {
-        let once = |message| std::future::ready(self.begin_request_many(message, capacity));
+        let begin = |message| self.begin_request_many(message, capacity);
         if call.wait {
-            return self.until_connected(message, call, once).await;
+            let end = |replies| ready(Ok(replies));
+            return self.until_connected(message, call, begin, end).await;
         }
-        match once(message).await {
+        match begin(message) {
             Ok(replies) => Ok(replies),
-            Err(refused) => Ok(once(self.elsewhere(refused)?).await?),
+            Err(refused) => Ok(begin(self.elsewhere(refused)?)?),
         }
     }
 

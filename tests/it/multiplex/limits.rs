@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{open, refused, subscribe};
+use crate::harness::faults::Proxy;
 use crate::harness::{Bridge, Nats, Responder, SOON, eventually, respond, round_trip, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -246,4 +247,31 @@ async fn with_too_much_in_flight_it_reads_no_more() {
     }
     ids.sort_unstable();
     assert_eq!(ids, (0..300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn publishes_that_wait_for_nats_keep_their_order() {
+    let nats = Nats::start().await;
+    let proxy = Proxy::to(&nats.host_port()).await;
+    let yaml = "api: { publish: { when_disconnected: wait, timeout: 30s } }";
+    let bridge = Bridge::builder().servers(&proxy.url()).yaml(yaml);
+    let bridge = bridge.start().await;
+    let witness = nats.client().await;
+    let mut seen = witness.subscribe("a").await.unwrap();
+    round_trip(&witness).await;
+    proxy.cut();
+    bridge.is_disconnected().await;
+    let mut ws = open(&bridge).await;
+    for i in 0..100 {
+        ws.send(&json!({"op": "publish", "id": i, "subject": "a", "data": i}))
+            .await;
+    }
+    // This comes behind all of them and is answered at once.
+    ws.send(&json!({"op": "nothing", "id": "last"})).await;
+    assert_eq!(ws.next().await["id"], "last");
+    proxy.heal();
+    for i in 0..100 {
+        let message = within(SOON, "a message", seen.next()).await.unwrap();
+        assert_eq!(message.payload, i.to_string().as_bytes());
+    }
 }
