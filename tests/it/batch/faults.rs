@@ -1,9 +1,12 @@
 //! Batches while NATS or the client fails.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{body_by_hand, line_codes, ndjson};
-use crate::harness::{Bridge, Nats, SOON, eventually};
+use crate::harness::responder::respond;
+use crate::harness::{Bridge, Nats, SOON, eventually, round_trip};
 
 #[tokio::test]
 async fn disconnected_at_the_start_is_no_incomplete_batch() {
@@ -200,6 +203,36 @@ async fn a_body_that_breaks_off_is_told_with_what_was_published() {
         .send()
         .await
         .expect_problem(413, "payload-too-large");
+}
+
+#[tokio::test]
+async fn while_nobody_leads_a_batch_takes_its_deadline_and_not_one_for_each_line() {
+    const EACH: usize = 25;
+    // Nobody takes a message, and whoever is asked says that JetStream is between two leaders.
+    let nats = Nats::builder().without_jetstream().start().await;
+    let error = json!({"code": 503, "err_code": 10008, "description": "temporarily unavailable"});
+    let between = json!({ "error": error }).to_string();
+    respond(&nats, "$JS.API.STREAM.NAMES", between).await;
+    // One more subject has somebody who listens and never answers.
+    let client = nats.client().await;
+    let _silent = client.subscribe("silent").await.expect("subscribed");
+    round_trip(&client).await;
+    let bridge = Bridge::start(&nats, "").await;
+    let line = |subject: &str| format!("{{\"subject\":\"{subject}\"}}\n").repeat(EACH);
+    let batch = async |body: String| {
+        let began = Instant::now();
+        let answer = ndjson(&bridge, "confirm=stream&timeout=1s", body).await;
+        // Twenty-five deadlines would be as many seconds.
+        assert!(began.elapsed() < Duration::from_secs(12), "{answer:?}");
+        answer
+    };
+    let answer = batch(line("leaderless")).await;
+    let problem = answer.expect_problem(503, "jetstream-unavailable");
+    assert_eq!(problem["outcome"], "not_sent", "{problem}");
+    let answer = batch(line("leaderless") + &line("silent")).await;
+    let problem = answer.expect_problem(504, "batch-incomplete");
+    assert_eq!(problem["failed_total"], EACH, "{problem}");
+    assert_eq!(problem["unknown"], json!({"from_line": 26, "to_line": 50}));
 }
 
 #[tokio::test]
