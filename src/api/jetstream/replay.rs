@@ -272,10 +272,18 @@ impl Replay {
         if !is_resolved {
             opened.position = position;
         } else if before_first > opened.position {
-            let shown = opened.of.at(opened.position).to_string();
             let all = opened.of.filters.is_empty();
-            let gap = trimmed(opened.position + 1, before_first, all);
-            opened.missed.get_or_insert((shown, gap));
+            let missed = opened.missed.take();
+            let (shown, gap) = missed.unwrap_or_else(|| {
+                let shown = opened.of.at(opened.position).to_string();
+                (shown, trimmed(opened.position + 1, before_first, all))
+            });
+            // What the first look saw may have become more.
+            let gap = match gap.range {
+                Some((from, _)) => trimmed(from, before_first, all),
+                None => gap,
+            };
+            opened.missed = Some((shown, gap));
             opened.position = before_first;
         }
         Ok(())

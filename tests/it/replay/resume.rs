@@ -60,6 +60,57 @@ async fn what_was_trimmed_meanwhile_is_numbered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_trimmed_while_a_client_waits_for_its_turn_is_numbered_too() {
+    let nats = server(json!({})).await;
+    let yaml = "api: { jetstream: { catchups_max: 1 } }\nstreams: { keep_alive: 120s }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let client = nats.client().await;
+    for _ in 0..400 {
+        client
+            .publish("s.a", "x".repeat(50_000).into())
+            .await
+            .expect("sent");
+    }
+    eventually(SOON, "all is stored", async || {
+        nats.stream_state("S").await["messages"] == 400
+    })
+    .await;
+    purge(&nats, json!({"seq": 7})).await;
+    // One has the only place and does not read; the other has looked at the stream and waits for it.
+    let mut behind = bridge.ndjson(&path("from=all&until=now")).await;
+    behind.json_line().await.expect("a line");
+    let opening = bridge
+        .get(&path("last_event_id=3&until=now&timeout=20s"))
+        .header("accept", "application/x-ndjson");
+    let opening = tokio::spawn(opening.stream());
+    eventually(SOON, "it waits, or has waited", async || {
+        opening.is_finished() || bridge.metric("natsway_replay_waiting", &[]).await > 0.5
+    })
+    .await;
+    purge(&nats, json!({"seq": 10})).await;
+    drop(behind);
+    let mut reader = opening.await.unwrap().expect_ok();
+    // With the place before the purge it was not too late for 7 to 9.
+    let mut next = 4;
+    while next <= 400 {
+        let line = reader.json_line().await.expect("a line");
+        match line["notice"].as_str() {
+            None => {
+                assert_eq!(line["seq"], next);
+                next += 1;
+            }
+            Some(_) => {
+                assert_eq!(
+                    (&line["reason"], &line["from_seq"]),
+                    (&json!("trimmed"), &json!(next))
+                );
+                next = line["to_seq"].as_u64().expect("a sequence") + 1;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_limit_let_go_between_two_connections_is_numbered() {
     let nats = server(json!({"max_msgs": 10})).await;
     let bridge = Bridge::start(&nats, "").await;
