@@ -236,8 +236,7 @@ impl Replay {
         let api = &self.replays.api;
         let mut look = Look::at(api, stream, call).await?;
         for _ in 0..10 {
-            let is_ahead = |id: &_| is_ahead(id, &look);
-            if look.is_single || !spec.resume.as_ref().is_some_and(is_ahead) {
+            if look.is_single || !is_ahead(spec, &look) {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -300,8 +299,12 @@ impl Replay {
     }
 }
 
-fn is_ahead(id: &crate::translate::position::ResumeId, look: &Look) -> bool {
-    id.fits(look.tag) && id.seq > look.last_seq
+fn is_ahead(spec: &Spec, look: &Look) -> bool {
+    match (&spec.resume, spec.from) {
+        (Some(id), _) => id.fits(look.tag) && id.seq > look.last_seq,
+        (None, ReplayFrom::Seq(seq)) => seq.saturating_sub(1) > look.last_seq,
+        (None, _) => false,
+    }
 }
 
 /// The handler.

@@ -86,7 +86,7 @@ fn operation() -> Value {
                 "description": "Once or more often; subjects may not overlap. The whole stream without one.",
                 "schema": {"type": "array", "items": {"type": "string"}},
             },
-            parameter("from", "Where to begin: `new`, `all`, `last`, `last_per_subject`, `seq:<number>` or `time:<RFC 3339>`.", text("seq:42")),
+            parameter("from", "Where to begin: `new`, `all`, `last`, `last_per_subject`, `seq:<number>` or `time:<RFC 3339>`. A number beyond the last begins with the next message, as in NATS.", text("seq:42")),
             parameter("until", "`now` ends the stream when it has caught up.", one_of(&["now"])),
             parameter("last_event_id", "Where to resume, like the header `Last-Event-ID`; counts before `from`.", text("41")),
             parameter("format", "Envelopes or payloads.", one_of(&["envelope", "raw"])),

@@ -111,6 +111,22 @@ async fn what_is_trimmed_while_a_client_waits_for_its_turn_is_numbered_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_begins_beyond_the_end_returns_to_the_same_stream() {
+    let nats = server(json!({})).await;
+    let bridge = Bridge::start(&nats, "").await;
+    fill(&nats, "s.a", 0..10).await;
+    let mut client = EventSource::new(&bridge, path("from=seq:1000"));
+    let id = client.block().await.expect("a block").id.expect("an id");
+    assert!(id.starts_with("10-"), "{id}");
+    client.cut();
+    assert_eq!(nats.store("s.a", "1").await, 11);
+    assert_eq!(client.event().await.json()["seq"], 11);
+    client.cut();
+    assert_eq!(nats.store("s.a", "1").await, 12);
+    assert_eq!(client.event().await.json()["seq"], 12);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_limit_let_go_between_two_connections_is_numbered() {
     let nats = server(json!({"max_msgs": 10})).await;
     let bridge = Bridge::start(&nats, "").await;

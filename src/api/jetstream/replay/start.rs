@@ -36,7 +36,9 @@ impl Start {
         let seq = match from {
             ReplayFrom::New => look.last_seq,
             ReplayFrom::All => before_first,
-            ReplayFrom::Seq(seq) => seq.saturating_sub(1).max(before_first),
+            // Beyond the end is the end, as for a consumer of NATS: a position that has not come yet could
+            // not be told from one in another stream.
+            ReplayFrom::Seq(seq) => seq.saturating_sub(1).min(look.last_seq).max(before_first),
             ReplayFrom::Last => return Self::Last,
             ReplayFrom::LastPerSubject => return Self::Asked(Policy::LastPerSubject),
             ReplayFrom::Time(time) => return Self::Asked(Policy::Time(time)),
@@ -118,7 +120,8 @@ mod tests {
             (ReplayFrom::Seq(0), 3),
             (ReplayFrom::Seq(4), 3),
             (ReplayFrom::Seq(7), 6),
-            (ReplayFrom::Seq(100), 99),
+            (ReplayFrom::Seq(11), 9),
+            (ReplayFrom::Seq(100), 9),
         ] {
             let start = Start::of(None, from, &look(4, 9), true);
             assert_eq!(start, Start::After { seq, missed: None }, "{from}");
