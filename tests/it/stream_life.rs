@@ -116,6 +116,48 @@ async fn a_slow_client_that_asks_for_it_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_client_is_told_of_an_outage_that_fell_off_with_what_it_lost() {
+    const COUNT: u64 = 500;
+    let nats = Nats::start().await;
+    let yaml = "api: { subscribe: { buffer: { messages: 16, bytes: 4MiB } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    // It reads nothing until all is over; the other one tells when NATS is back.
+    let mut stalled = bridge.ndjson("/v1/subscribe/a").await;
+    let mut other = bridge.ndjson("/v1/subscribe/b").await;
+    let payload = format!("\"{}\"", "x".repeat(32 * 1024));
+    for _ in 0..2 {
+        let client = nats.client().await;
+        for _ in 0..COUNT {
+            publish(&client, "a", payload.as_bytes()).await;
+            round_trip(&client).await;
+        }
+        nats.kill9();
+        nats.restart().await;
+        let gap = other.json_line().await.expect("it goes on");
+        assert_eq!(gap["reason"], "reconnected", "{gap}");
+    }
+    let client = nats.client().await;
+    for _ in 0..COUNT {
+        publish(&client, "a", payload.as_bytes()).await;
+    }
+    publish(&client, "a", b"\"last\"").await;
+    let (mut read, mut dropped, mut outages) = (0, 0, 0);
+    loop {
+        let line = stalled.json_line().await.expect("the stream goes on");
+        match line["reason"].as_str() {
+            Some("slow-client") => dropped += line["dropped"].as_u64().expect("a number"),
+            Some("reconnected") => outages += 1,
+            _ => read += 1,
+        }
+        if line["data"] == "last" {
+            break;
+        }
+    }
+    assert!(dropped > 0 && outages > 0, "{dropped} {outages}");
+    assert_eq!(read + dropped, 3 * COUNT + 1, "{outages}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_outage_every_stream_says_that_messages_may_be_missing() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;

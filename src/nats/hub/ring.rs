@@ -1,7 +1,8 @@
 //! The ring of one subject: what its readers have not all read yet, bounded in messages and bytes.
 //!
 //! Readers have a cursor each. Whoever is overtaken by the end of the ring has lost what fell off,
-//! and the difference of two numbers tells how much. Nobody else notices.
+//! and the difference of two numbers tells how much. Nobody else notices. A gap that falls off is told
+//! all the same.
 
 mod seats;
 
@@ -115,8 +116,7 @@ impl Ring {
         {
             if self.slots.is_empty() {
                 // Not even one message is left for us: it is lost like one that fell off.
-                self.first += 1;
-                return;
+                return self.fall_off(&slot);
             }
             self.drop_oldest();
         }
@@ -137,7 +137,13 @@ impl Ring {
         };
         if cursor < first {
             self.seats.move_on(seat, first, end);
-            return Found::Lost(first - cursor);
+            let messages = first - cursor - self.seats.take_gaps(seat);
+            if messages > 0 {
+                return Found::Lost(messages);
+            }
+        }
+        if let Some(reason) = self.seats.take_reason(seat) {
+            return Found::Slot(Slot::Gap(reason));
         }
         if cursor == end {
             return Found::Nothing;
@@ -165,10 +171,19 @@ impl Ring {
 
     fn drop_oldest(&mut self) {
         if let Some(slot) = self.slots.pop_front() {
-            self.first += 1;
+            self.fall_off(&slot);
             self.bytes -= slot.bytes();
             self.budget.give_back(slot.bytes() * WITH_ENCODED_FORM);
         }
+    }
+
+    /// The slot that was the first is not there any more. Of a gap, which comes seldom, the reason stays
+    /// with those who have not read it.
+    fn fall_off(&mut self, slot: &Slot) {
+        if let Slot::Gap(reason) = slot {
+            self.seats.overtake(self.first, *reason);
+        }
+        self.first += 1;
     }
 
     /// What everybody has read would take memory away from subjects that somebody still has to read.

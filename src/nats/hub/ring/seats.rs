@@ -2,10 +2,15 @@
 
 use std::task::Waker;
 
+use crate::nats::hub::reader::GapReason;
+
 #[derive(Debug)]
 struct Seat {
     cursor: u64,
     waker: Option<Waker>,
+    /// What fell off before its reader came, and is no message: how many gaps, and their reasons.
+    gaps: u64,
+    reasons: Vec<GapReason>,
 }
 
 /// The seats. What is called the end is the end of the ring, where a reader has nothing more to read.
@@ -28,6 +33,8 @@ impl Seats {
         let seat = Seat {
             cursor: end,
             waker: None,
+            gaps: 0,
+            reasons: Vec::new(),
         };
         self.taken += 1;
         self.caught_up += 1;
@@ -70,6 +77,28 @@ impl Seats {
         let has_caught_up = to == end;
         self.caught_up += usize::from(has_caught_up);
         has_caught_up
+    }
+
+    /// A gap falls off: whoever has not come to it is told its reason later, once.
+    pub(super) fn overtake(&mut self, at: u64, reason: GapReason) {
+        let behind = self.seats.iter_mut().flatten();
+        for seat in behind.filter(|seat| seat.cursor <= at) {
+            seat.gaps += 1;
+            if !seat.reasons.contains(&reason) {
+                seat.reasons.push(reason);
+            }
+        }
+    }
+
+    /// How many gaps fell off before one came to them, since it was asked last.
+    pub(super) fn take_gaps(&mut self, seat: usize) -> u64 {
+        let seat = self.seats[seat].as_mut();
+        seat.map_or(0, |seat| std::mem::take(&mut seat.gaps))
+    }
+
+    /// A reason of theirs that one has not been told.
+    pub(super) fn take_reason(&mut self, seat: usize) -> Option<GapReason> {
+        self.seats[seat].as_mut()?.reasons.pop()
     }
 
     /// How far the slowest has come; a look at every seat.

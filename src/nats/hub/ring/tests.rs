@@ -41,6 +41,48 @@ fn a_slow_reader_learns_how_much_it_lost_and_a_fast_one_loses_nothing() {
 }
 
 #[test]
+fn a_gap_that_falls_off_is_told_once_and_is_no_message() {
+    let mut ring = ring(4, 1 << 20);
+    let (slow, fast) = (ring.sit_first(), ring.sit().unwrap());
+    let reconnected = |found| matches!(found, Found::Slot(Slot::Gap(GapReason::Reconnected)));
+    for _ in 0..2 {
+        ring.push(Slot::Gap(GapReason::Reconnected));
+        assert!(reconnected(ring.next(fast)));
+        for _ in 0..6 {
+            ring.push(message(1));
+            assert!(matches!(ring.next(fast), Found::Slot(Slot::Message(_))));
+        }
+    }
+    // 12 messages and two gaps, of which four messages are left.
+    assert!(matches!(ring.next(slow), Found::Lost(8)));
+    assert!(reconnected(ring.next(slow)));
+    for _ in 0..4 {
+        assert!(matches!(ring.next(slow), Found::Slot(Slot::Message(_))));
+    }
+    assert!(matches!(ring.next(slow), Found::Nothing));
+    assert!(matches!(ring.next(fast), Found::Nothing));
+}
+
+#[test]
+fn a_gap_that_finds_no_room_is_told() {
+    let budget = Budget::new(10_000);
+    let limits = Buffer {
+        messages: 4,
+        bytes: 1 << 20,
+    };
+    let mut ring = Ring::new(limits, Arc::clone(&budget));
+    let reader = ring.sit_first();
+    ring.push(message(1000));
+    assert!(budget.take(5000));
+    budget.set_limit(1000);
+    ring.push(Slot::Gap(GapReason::Overloaded));
+    assert!(matches!(ring.next(reader), Found::Lost(1)));
+    let gap = ring.next(reader);
+    assert!(matches!(gap, Found::Slot(Slot::Gap(GapReason::Overloaded))));
+    assert!(matches!(ring.next(reader), Found::Nothing));
+}
+
+#[test]
 fn a_reader_that_asks_for_more_gets_it_and_one_that_asks_for_less_takes_nothing_away() {
     let mut ring = ring(2, 10_000);
     let first = ring.sit_first();
@@ -152,21 +194,30 @@ proptest! {
     }
 
     #[test]
-    fn read_and_lost_add_up_to_what_was_pushed(steps in prop::collection::vec((0usize..4, 0usize..300), 1..200)) {
+    fn read_and_lost_add_up_to_what_was_pushed(steps in prop::collection::vec((0usize..4, 0usize..300, prop::bool::weighted(0.1)), 1..200)) {
         let mut ring = ring(8, 4096);
         let seat = ring.sit_first();
         let (mut pushed, mut seen) = (0u64, 0u64);
-        let mut read = |ring: &mut Ring| match ring.next(seat) {
+        let (mut gap, mut told) = (None, None);
+        let mut read = |ring: &mut Ring, pushed| match ring.next(seat) {
             Found::Lost(lost) => { seen += lost; true }
-            Found::Slot(_) => { seen += 1; true }
+            Found::Slot(Slot::Message(_)) => { seen += 1; true }
+            Found::Slot(Slot::Gap(_)) => { told = Some(pushed); true }
             Found::Nothing => false,
         };
-        for (reads, bytes) in steps {
-            ring.push(message(bytes));
-            pushed += 1;
-            for _ in 0..reads { read(&mut ring); }
+        for (reads, bytes, is_gap) in steps {
+            if is_gap {
+                ring.push(Slot::Gap(GapReason::Reconnected));
+                gap = Some(pushed);
+            } else {
+                ring.push(message(bytes));
+                pushed += 1;
+            }
+            for _ in 0..reads { read(&mut ring, pushed); }
         }
-        while read(&mut ring) {}
+        while read(&mut ring, pushed) {}
         prop_assert_eq!(pushed, seen);
+        // The last gap was told when it had come, or later.
+        prop_assert!(told >= gap);
     }
 }
