@@ -11,7 +11,7 @@ pub enum EndReason {
     CaughtUp,
     /// natsway is shutting down.
     Draining,
-    /// The client reads too slowly, and asked to be ended for it.
+    /// The client reads too slowly, and asked to be ended for it, or gives no sign of reading at all.
     SlowClient,
     /// The stream is as old as a stream may be.
     MaxAge,

@@ -1,8 +1,8 @@
 //! The stream over a WebSocket, and what every WebSocket has in common.
 
+mod stream;
 mod unfinished;
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,8 +16,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::request::Parts;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::notice::{CLOSE_GAP, EndReason, Notice};
-use super::stream_body::{Clock, Feed, Item, Lifetimes, Tick};
+use super::stream_body::{Feed, Lifetimes};
 use crate::layers::admission::StreamPermit;
 use crate::layers::memory::Budget;
 use crate::layers::received;
@@ -91,7 +90,7 @@ impl Upgrade {
     pub fn stream(self, feed: impl Feed, raw: bool, lifetimes: &Lifetimes) -> Response {
         let clock = lifetimes.clock();
         self.accept(IGNORED_BYTES, lifetimes, move |socket| {
-            stream(socket, feed, raw, clock)
+            stream::run(socket, feed, raw, clock)
         })
     }
 
@@ -205,7 +204,17 @@ impl Socket {
     async fn feed(&mut self, message: Message) -> Result<(), Gone> {
         self.is_dirty = true;
         let feeding = self.inner.feed(message);
-        in_time(feeding, self.stall, &self.drain).await
+        let written = in_time(feeding, self.stall, &self.drain).await?;
+        self.note(written);
+        Ok(())
+    }
+
+    /// There was no room for a write and then there was: the client takes what it is sent, and what it is
+    /// asked waits behind that.
+    const fn note(&mut self, written: Written) {
+        if matches!(written, Written::Later) {
+            self.awaits_pong = false;
+        }
     }
 
     /// Writes what was sent.
@@ -216,7 +225,16 @@ impl Socket {
         if !std::mem::take(&mut self.is_dirty) {
             return Ok(());
         }
-        in_time(self.inner.flush(), self.stall, &self.drain).await
+        let written = in_time(self.inner.flush(), self.stall, &self.drain).await?;
+        self.note(written);
+        Ok(())
+    }
+
+    /// Whether the client has given no sign of life since it was asked for one: it has sent nothing, and
+    /// taken nothing that a write had to wait for.
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        self.awaits_pong
     }
 
     /// Asks for a sign of life.
@@ -261,16 +279,22 @@ impl Socket {
     }
 }
 
+/// When a write was done.
+enum Written {
+    AtOnce,
+    Later,
+}
+
 /// A write that must go on: a client that takes nothing for two keep-alives has vanished, and a
 /// shutdown does not wait for it.
 async fn in_time<E>(
     write: impl Future<Output = Result<(), E>>,
     stall: Duration,
     drain: &Drain,
-) -> Result<(), Gone> {
+) -> Result<Written, Gone> {
     let mut write = pin!(write);
     if let Poll::Ready(written) = futures_util::poll!(write.as_mut()) {
-        return written.map_err(|_| Gone);
+        return written.map(|()| Written::AtOnce).map_err(|_| Gone);
     }
     let stalled = Instant::now() + stall;
     let written = tokio::select! {
@@ -278,7 +302,7 @@ async fn in_time<E>(
         () = drain.draining() => timeout(CLOSING, write.as_mut()).await,
     };
     match written {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => Ok(Written::Later),
         Ok(Err(_)) | Err(_) => Err(Gone),
     }
 }
@@ -293,86 +317,4 @@ fn close_code(error: axum::Error) -> Option<u16> {
         Error::Protocol(_) | Error::Utf8(_) => Some(CLOSE_PROTOCOL),
         _ => None,
     }
-}
-
-enum Step {
-    Tick(Tick),
-    Received(Received),
-    Item(Item),
-}
-
-fn poll_step<F: Feed>(
-    socket: &mut Socket,
-    feed: &mut F,
-    clock: &mut Clock,
-    cx: &mut Context<'_>,
-) -> Poll<Step> {
-    if let Poll::Ready(tick) = clock.poll_tick(cx) {
-        return Poll::Ready(Step::Tick(tick));
-    }
-    if let Poll::Ready(received) = socket.poll_receive(cx) {
-        return Poll::Ready(Step::Received(received));
-    }
-    feed.poll_next(cx).map(Step::Item)
-}
-
-/// Sends what the feed has until one side ends.
-async fn stream<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, mut clock: Clock) {
-    let mut unwritten = 0;
-    loop {
-        let mut step =
-            poll_fn(|cx| Poll::Ready(poll_step(&mut socket, &mut feed, &mut clock, cx))).await;
-        if step.is_pending() {
-            if socket.flush().await.is_err() {
-                return;
-            }
-            unwritten = 0;
-            feed.written(true, Instant::now());
-            let next = poll_fn(|cx| poll_step(&mut socket, &mut feed, &mut clock, cx));
-            step = Poll::Ready(next.await);
-        }
-        let Poll::Ready(step) = step else { return };
-        let sent = match step {
-            Step::Tick(Tick::KeepAlive) => socket.ping().await,
-            Step::Tick(Tick::End(reason)) | Step::Item(Item::Notice(Notice::End(reason))) => {
-                clock.ends_because(reason);
-                return end(socket, reason, raw).await;
-            }
-            Step::Received(Received::End(code)) => return socket.end(code).await,
-            Step::Received(Received::Text(_) | Received::Binary) => Ok(()),
-            Step::Item(Item::Message(bytes)) => {
-                unwritten += bytes.len();
-                let sent = socket.send(bytes).await;
-                // A socket that is never silent is never flushed from here, but writes all the same.
-                if unwritten >= WRITE_BYTES {
-                    unwritten = 0;
-                    feed.written(true, Instant::now());
-                }
-                feed.taken();
-                sent
-            }
-            Step::Item(Item::Notice(Notice::Gap(gap))) if raw => {
-                return socket.close(CLOSE_GAP, gap.reason).await;
-            }
-            Step::Item(Item::Notice(notice)) => {
-                let mut json = Vec::new();
-                notice.write(&mut json);
-                socket.send(json.into()).await
-            }
-        };
-        if sent.is_err() {
-            return;
-        }
-    }
-}
-
-async fn end(mut socket: Socket, reason: EndReason, raw: bool) {
-    if !raw {
-        let mut json = Vec::new();
-        Notice::End(reason).write(&mut json);
-        if socket.send(json.into()).await.is_err() {
-            return;
-        }
-    }
-    socket.close(reason.close_code(), reason.as_str()).await;
 }

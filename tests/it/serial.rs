@@ -15,4 +15,5 @@ mod recovery;
 mod reloads;
 mod replay;
 mod slow_reader;
+mod slow_websocket;
 mod workers;

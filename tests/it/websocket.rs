@@ -100,3 +100,31 @@ async fn a_client_that_answers_pings_stays_and_one_that_does_not_goes() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_given_up_can_still_read_why() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "streams: { keep_alive: 500ms }").await;
+    let mut silent = bridge.ws("/v1/subscribe/a").await;
+    let mut raw = bridge.ws("/v1/subscribe/a?format=raw").await;
+    publish(&nats, &[b"1"]).await;
+    eventually(SOON, "both are given up", async || {
+        nats.subscriptions("a").await == 0
+    })
+    .await;
+    assert_eq!(silent.next().await["data"], 1);
+    let end = json!({"notice": "end", "reason": "slow-client"});
+    assert_eq!(silent.next().await, end);
+    assert_eq!(raw.next_frame().await, Some(Message::text("1")));
+    for given_up in [&mut silent, &mut raw] {
+        let closed = given_up.closed().await;
+        assert_eq!(closed, Some((1013, "slow-client".to_owned())));
+    }
+    bridge
+        .metric_becomes(
+            "natsway_stream_ends_total",
+            &[("reason", "slow-client")],
+            |ends| ends > 1.5,
+        )
+        .await;
+}
