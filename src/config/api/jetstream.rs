@@ -18,7 +18,7 @@ use crate::config::{
 pub struct JetStream {
     /// Whether it exists; `false` in place of the whole object says the same.
     pub enabled: bool,
-    /// The subjects that may be read: those of stored messages, of filters and of acks.
+    /// The subjects that may be read: those of stored messages and of filters. An ack needs its token and nothing else.
     pub subjects: Subjects,
     /// The deadline of a request that names none. A fetch waits for messages within it.
     #[serde(with = "text::duration")]
