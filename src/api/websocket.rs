@@ -150,6 +150,17 @@ pub enum Received {
     End(Option<u16>),
 }
 
+impl Received {
+    /// The word for an end that is natsway's doing and not the client's.
+    #[must_use]
+    pub const fn ends_for(&self) -> Option<&'static str> {
+        match self {
+            Self::End(Some(CLOSE_OVERLOADED)) => Some("overloaded"),
+            Self::Text(_) | Self::Binary | Self::End(_) => None,
+        }
+    }
+}
+
 impl Socket {
     fn new(inner: WebSocket, lifetimes: &Lifetimes, unfinished: Option<Unfinished>) -> Self {
         Self {

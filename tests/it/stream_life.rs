@@ -158,6 +158,54 @@ async fn a_slow_client_is_told_of_an_outage_that_fell_off_with_what_it_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gaps_are_counted_for_each_reader_that_is_told() {
+    let nats = Nats::start().await;
+    nats.stream("S", &["s"], json!({})).await;
+    nats.store_many("s", ["1", "2", "3"].map(str::to_owned))
+        .await;
+    let bridge = Bridge::start(&nats, "").await;
+    let gaps = async |count: f64| {
+        bridge
+            .metric_becomes("natsway_stream_gaps_total", &[], |gaps| {
+                assert!(gaps < count + 0.5, "{gaps}");
+                gaps > count - 0.5
+            })
+            .await;
+    };
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        readers.push(bridge.ndjson("/v1/subscribe/a").await);
+    }
+    nats.kill9();
+    nats.restart().await;
+    for reader in &mut readers {
+        let gap = reader.json_line().await.expect("it goes on");
+        assert_eq!(gap["reason"], "reconnected", "{gap}");
+    }
+    gaps(3.0).await;
+    let returns = bridge.get("/v1/subscribe/a").header("last-event-id", "x");
+    let mut returned = returns.stream().await.expect_ok();
+    let gap = returned.event().await.expect("a gap").json();
+    assert_eq!(gap["reason"], "client-reconnected", "{gap}");
+    gaps(4.0).await;
+    // Where notices have no place the close tells of the gap, and natsway has ended the stream.
+    let purged = nats.js("STREAM.PURGE.S", &json!({"seq": 3})).await;
+    assert_eq!(purged["success"], true, "{purged}");
+    let mut raw = bridge
+        .ws("/v1/streams/S/subscribe?last_event_id=1&format=raw")
+        .await;
+    assert_eq!(raw.closed().await, Some((4000, "trimmed".to_owned())));
+    gaps(5.0).await;
+    for (reason, count) in [("gap", 1.0), ("client-gone", 0.0)] {
+        let ends = [("reason", reason)];
+        let is = |ends: f64| (ends - count).abs() < 0.5;
+        bridge
+            .metric_becomes("natsway_stream_ends_total", &ends, is)
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_outage_every_stream_says_that_messages_may_be_missing() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;

@@ -109,6 +109,11 @@ impl Connection {
                     poll_fn(|cx| self.poll_step(clock, cx)).await
                 }
             };
+            if let Step::Received(received) = &step
+                && let Some(reason) = received.ends_for()
+            {
+                clock.ends_for(reason);
+            }
             let sent = match step {
                 Step::Tick(Tick::KeepAlive) => {
                     let ping = self.socket.ping();

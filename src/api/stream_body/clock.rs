@@ -47,13 +47,12 @@ pin_project! {
 /// Counts the end of its stream when it is dropped.
 struct Ending {
     counted: StreamEnds,
-    reason: Option<EndReason>,
+    reason: &'static str,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let reason = self.reason.map_or("client-gone", EndReason::as_str);
-        self.counted.count(reason);
+        self.counted.count(self.reason);
     }
 }
 
@@ -74,7 +73,7 @@ impl Clock {
             ends: lifetimes.max_age.map(|age| now + jittered(age)),
             ending: Ending {
                 counted: lifetimes.ends.clone(),
-                reason: None,
+                reason: "client-gone",
             },
         }
     }
@@ -86,7 +85,12 @@ impl Clock {
 
     /// Says that natsway ends the stream; otherwise its client did.
     pub const fn ends_because(&mut self, reason: EndReason) {
-        self.ending.reason = Some(reason);
+        self.ends_for(reason.as_str());
+    }
+
+    /// The same for what is no end notice: a close code says it.
+    pub const fn ends_for(&mut self, reason: &'static str) {
+        self.ending.reason = reason;
     }
 
     /// The next tick.

@@ -137,6 +137,7 @@ impl Live {
 impl Feed for Live {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         if std::mem::take(&mut self.returns) {
+            self.session.nats().hub().stats().count_gap();
             let gap = Gap::unknown("client-reconnected");
             return Poll::Ready(Item::Notice(Notice::Gap(gap)));
         }

@@ -77,6 +77,7 @@ pub(super) async fn run<F: Feed>(mut socket: Socket, mut feed: F, raw: bool, mut
                 sent
             }
             Step::Item(Item::Notice(Notice::Gap(gap))) if raw => {
+                clock.ends_for("gap");
                 return socket.close(CLOSE_GAP, gap.reason).await;
             }
             Step::Item(Item::Notice(notice)) => {

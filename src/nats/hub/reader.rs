@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::sync::watch;
@@ -94,11 +95,10 @@ impl Reader {
 
     /// The next event, if there is one; else the task is woken when there is.
     pub fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Event> {
-        if let Some(event) = self.taken.pop_front() {
-            return Poll::Ready(event);
+        if self.taken.is_empty() {
+            self.take(Some(cx));
         }
-        self.take(Some(cx));
-        self.taken.pop_front().map_or(Poll::Pending, Poll::Ready)
+        self.give().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The next event, if it is there already.
@@ -106,7 +106,15 @@ impl Reader {
         if self.taken.is_empty() {
             self.take(None);
         }
-        self.taken.pop_front()
+        self.give()
+    }
+
+    fn give(&mut self) -> Option<Event> {
+        let event = self.taken.pop_front()?;
+        if matches!(event, Event::Gap { .. }) {
+            self.topic.stats.count_gap();
+        }
+        Some(event)
     }
 
     /// Waits for the next event.
@@ -120,7 +128,8 @@ impl Reader {
         while self.taken.len() < TAKE_MAX && bytes < TAKE_BYTES {
             let event = match ring.next(self.seat) {
                 Found::Lost(lost) => {
-                    self.topic.stats.count_dropped(lost);
+                    let dropped = &self.topic.stats.dropped;
+                    dropped.fetch_add(lost, Ordering::Relaxed);
                     Event::Gap {
                         dropped: Some(lost),
                         reason: GapReason::SlowClient,

@@ -50,15 +50,15 @@ pub(super) enum Status {
 pub struct HubStats {
     /// Messages that slow readers lost.
     pub dropped: AtomicU64,
-    /// Gaps announced.
+    /// Gaps that readers were told of, each of them.
     pub gaps: AtomicU64,
     /// Messages received for readers.
     pub received: AtomicU64,
 }
 
 impl HubStats {
-    pub(super) fn count_dropped(&self, messages: u64) {
-        self.dropped.fetch_add(messages, Ordering::Relaxed);
+    /// A reader is told of a gap.
+    pub fn count_gap(&self) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -115,7 +115,6 @@ impl Topic {
     }
 
     fn gap(&self, reason: GapReason) {
-        self.stats.gaps.fetch_add(1, Ordering::Relaxed);
         self.deliver([Slot::Gap(reason)]);
     }
 

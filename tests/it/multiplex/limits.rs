@@ -167,6 +167,14 @@ async fn frames_that_do_not_end_are_paid_for() {
         .await
         .unwrap();
     assert_eq!((close[0], &close[2..]), (0x88, &1013_u16.to_be_bytes()[..]));
+    drop(third);
+    bridge
+        .metric_becomes(
+            "natsway_stream_ends_total",
+            &[("reason", "overloaded")],
+            |ends| ends > 0.5,
+        )
+        .await;
     drop(sockets.pop());
     bridge.metric_becomes(held, &[], |n| n < 700_000.0).await;
     // The first comes to its end, and nothing of it is held any more.

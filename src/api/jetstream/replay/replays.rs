@@ -2,7 +2,6 @@
 //! catch up.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -94,8 +93,7 @@ impl Replays {
 
     /// A gap was announced.
     pub(super) fn count_gap(&self) {
-        let stats = self.api.nats().hub().stats();
-        stats.gaps.fetch_add(1, Ordering::Relaxed);
+        self.api.nats().hub().stats().count_gap();
     }
 
     /// A place at the feed of these messages, for a reader at `position`.
