@@ -20,6 +20,7 @@ pub mod guard;
 pub(crate) mod held;
 pub mod kept;
 pub mod memory;
+pub(crate) mod paid;
 pub mod panic;
 pub mod peer;
 mod problem_event;

@@ -17,6 +17,7 @@ mod from_nats;
 mod from_subject;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -26,6 +27,8 @@ use serde_json::{Map, Value, json};
 pub use catalogue::Code;
 pub use from_jetstream::JetStreamError;
 pub use from_nats::Doing;
+
+use crate::nats::Drawn;
 
 /// The media type of every error.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -90,7 +93,15 @@ pub struct Problem {
     source: Source,
     retry_after: Option<Duration>,
     members: Option<Box<Map<String, Value>>>,
-    raw: Option<Box<(&'static str, String)>>,
+    raw: Option<Arc<Raw>>,
+}
+
+/// A member that is passed on byte for byte, however many there are of the problem.
+#[derive(Debug)]
+struct Raw {
+    name: &'static str,
+    json: String,
+    held: Arc<Drawn>,
 }
 
 impl Problem {
@@ -184,11 +195,19 @@ impl Problem {
         self
     }
 
-    /// One more member, whose value is JSON that is passed on byte for byte.
+    /// One more member, whose value is JSON that is passed on byte for byte. Somebody else made it as long
+    /// as it is, so it was paid for.
     #[must_use]
-    pub fn raw_member(mut self, name: &'static str, json: String) -> Self {
-        self.raw = Some(Box::new((name, json)));
+    pub fn raw_member(mut self, name: &'static str, json: String, held: Drawn) -> Self {
+        let held = Arc::new(held);
+        self.raw = Some(Arc::new(Raw { name, json, held }));
         self
+    }
+
+    /// What was drawn for the raw member. Whoever writes the problem down holds it for as long as that.
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<Drawn>> {
+        self.raw.as_ref().map(|raw| Arc::clone(&raw.held))
     }
 
     /// The stable word for this kind of error.
@@ -231,9 +250,12 @@ impl Problem {
     #[must_use]
     pub fn to_text(&self, request_id: Option<&str>) -> String {
         let mut text = self.without_raw(request_id).to_string();
-        if let Some((name, json)) = self.raw.as_deref() {
+        if let Some(Raw { name, json, .. }) = self.raw.as_deref() {
             text.pop();
-            text.push_str(&format!(",\"{name}\":{json}}}"));
+            text.reserve_exact(name.len() + json.len() + 5);
+            for part in [",\"", name, "\":", json, "}"] {
+                text.push_str(part);
+            }
         }
         text
     }
@@ -242,7 +264,7 @@ impl Problem {
     #[must_use]
     pub fn to_json(&self, request_id: Option<&str>) -> Value {
         let mut body = self.without_raw(request_id);
-        if let Some((name, json)) = self.raw.as_deref() {
+        if let Some(Raw { name, json, .. }) = self.raw.as_deref() {
             body[*name] = serde_json::from_str(json).unwrap_or_default();
         }
         body

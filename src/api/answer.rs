@@ -1,7 +1,5 @@
 //! Answers that several verbs give.
 
-mod paid;
-
 use async_nats::HeaderMap as NatsHeaders;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -12,7 +10,7 @@ use crate::layers::Answer;
 use crate::problem::Problem;
 use crate::translate::headers::{Rules, to_http};
 
-pub(super) use paid::paid;
+pub(super) use crate::layers::paid::paid;
 
 /// The media type of one JSON document a line.
 pub const NDJSON: &str = "application/x-ndjson";

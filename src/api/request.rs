@@ -126,10 +126,7 @@ impl Requester {
     }
 
     fn answer(&self, reply: Reply) -> Result<Response, Problem> {
-        let Reply { message, held } = reply;
-        if let Some(problem) = refusal::in_reply(&message) {
-            return Err(problem);
-        }
+        let Reply { message, held } = refusal::check(reply, &self.bodies)?;
         let (headers, rules) = (message.headers.as_ref(), self.recipe.rules());
         let Some(held) = held else {
             return Ok(answer::payload(message.payload, headers, rules));

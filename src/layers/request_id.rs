@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use tower::Layer;
 
+use super::paid::paid;
 use super::{Handle, Request, problem_event};
 use crate::problem::Problem;
 
@@ -149,12 +150,16 @@ impl<N: Handle> Handle for WithRequestId<N> {
 }
 
 fn render(response: &mut Response, id: &RequestId, as_event: bool) {
-    if let Some(problem) = response.extensions().get::<Problem>().cloned() {
+    // Taken out, so that what it passes on is not there twice.
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if as_event && problem_event::render(response, &problem, id) {
             return;
         }
         let body = problem.to_text(Some(&id.to_text()));
-        *response.body_mut() = Body::from(body);
+        *response.body_mut() = match problem.held() {
+            Some(held) => paid(body.into(), held),
+            None => Body::from(body),
+        };
         // A router inside has already measured the empty body.
         response.headers_mut().remove(CONTENT_LENGTH);
     }

@@ -166,7 +166,7 @@ catalogue! {
     StreamFull "stream-full" 507 Nats Rejected false "The stream is full"
         "the stream's limits are reached and it discards new messages";
     ServiceError "service-error" 500 Responder Rejected false "The service answered with an error"
-        "see `reply`";
+        "see `reply`, which is left out where `memory.bodies` has no room for it";
 }
 
 #[cfg(test)]

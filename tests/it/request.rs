@@ -123,6 +123,30 @@ async fn an_error_of_the_service_is_its_status_and_a_problem() {
 }
 
 #[tokio::test]
+async fn an_error_is_told_without_its_reply_where_there_is_no_room_for_it() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "memory: { bodies: 1MiB }").await;
+    let failed = headers(&[
+        ("Nats-Service-Error-Code", "409"),
+        ("Nats-Service-Error", "sold out"),
+    ]);
+    // Each control character is six bytes of JSON.
+    for (length, is_there) in [(100_000, true), (300_000, false)] {
+        let subject = format!("svc.{length}");
+        service(&nats, &subject, vec![(failed.clone(), vec![1; length])]).await;
+        let answer = bridge.post(&format!("/v1/request/{subject}")).send().await;
+        let problem = answer.expect_problem(409, "service-error");
+        assert_eq!(problem["detail"], "409: sold out");
+        assert_eq!(problem["outcome"], "rejected");
+        let data = problem["reply"]["data"].as_str().map(str::len);
+        assert_eq!(data, is_there.then_some(length));
+        bridge
+            .metric_becomes("natsway_http_bodies_held_bytes", &[], |n| n < 0.5)
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_told_at_once() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;

@@ -119,7 +119,7 @@ impl Connection {
         let origin = caller.origin(&content);
         self.in_flight.push(Box::pin(async move {
             let reply = requesting
-                .request(content, timeout, &caller.turnstile, origin)
+                .request(content, timeout, &caller.turnstile, origin, &bodies)
                 .await;
             drop(drawn);
             let paid = reply.and_then(|Reply { message, held }| {
@@ -133,8 +133,8 @@ impl Connection {
                 }
             });
             let (frame, held) = match paid {
-                Ok((frame, held)) => (frame, Some(held)),
-                Err(problem) => (caller.error(Some(&id), &problem), None),
+                Ok((frame, held)) => (frame, Some(Arc::new(held))),
+                Err(problem) => (caller.error(Some(&id), &problem), problem.held()),
             };
             Done::Answered(Answered {
                 id: Some(id),

@@ -68,7 +68,7 @@ pub(super) struct Answered {
     /// What is to be sent for it.
     pub(super) frame: Option<Bytes>,
     /// What a reply takes until it is written.
-    pub(super) held: Option<Drawn>,
+    pub(super) held: Option<Arc<Drawn>>,
 }
 
 enum Step {
@@ -93,7 +93,7 @@ pub(super) struct Connection {
     /// What ended while a frame waited to be written.
     known: VecDeque<Done>,
     /// Paid for the frame that was written last, which may still lie in the socket's buffer.
-    unwritten: Option<Drawn>,
+    unwritten: Option<Arc<Drawn>>,
 }
 
 impl Connection {

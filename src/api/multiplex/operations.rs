@@ -14,6 +14,7 @@ use crate::api::request::refusal;
 use crate::api::sending::{Operation, Sending};
 use crate::api::session::Session;
 use crate::config::{self, Confirm};
+use crate::layers::memory::Budget;
 use crate::nats::{self, Call, Nats, Outbound, Reply};
 use crate::problem::{Code, Doing, Problem};
 use crate::subject::Subject;
@@ -142,6 +143,7 @@ impl Requesting {
         timeout: Option<Duration>,
         turnstile: &Turnstile,
         origin: Option<Origin>,
+        bodies: &Arc<Budget>,
     ) -> Result<Reply, Problem> {
         let call = self.session.call(self.timeouts.deadline(timeout)?);
         let subject = self.session.publish_to(&content.subject)?;
@@ -151,15 +153,20 @@ impl Requesting {
         let sending = Sending::of_frame(Operation::Request, &subject, origin, headers);
         let message =
             Outbound::new(subject.to_nats(), content.payload).with_headers(content.headers);
-        let mut reply = sending.run(|| self.ask(message, call)).await?;
+        let mut reply = sending.run(|| self.ask(message, call, bodies)).await?;
         // The inbox is natsway's own business.
         reply.message.subject = subject.to_nats();
         Ok(reply)
     }
 
-    async fn ask(&self, message: Outbound, call: Call) -> Result<Reply, Problem> {
+    async fn ask(
+        &self,
+        message: Outbound,
+        call: Call,
+        bodies: &Arc<Budget>,
+    ) -> Result<Reply, Problem> {
         let reply = self.session.nats().request(message, call).await;
         let reply = reply.map_err(|failure| Problem::from_failure(failure, Doing::Request))?;
-        refusal::in_reply(&reply.message).map_or(Ok(reply), Err)
+        refusal::check(reply, bodies)
     }
 }

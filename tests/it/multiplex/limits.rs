@@ -128,6 +128,43 @@ async fn replies_that_a_client_does_not_read_are_paid_for() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_that_a_client_does_not_read_are_paid_for() {
+    const REQUESTS: u64 = 100;
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "memory: { bodies: 8MiB }").await;
+    let mut failed = async_nats::HeaderMap::new();
+    failed.insert("Nats-Service-Error-Code", "409");
+    // Not as large as what is paid for where it is delivered; as JSON it is six times as large.
+    let payload = vec![1; 60_000];
+    crate::request::service(&nats, "large", vec![(failed, payload)]).await;
+    let mut ws = open(&bridge).await;
+    for id in 0..REQUESTS {
+        ws.send(&json!({"op": "request", "id": id, "subject": "large", "timeout": "30s"}))
+            .await;
+    }
+    let labels = [("route", "ws"), ("code", "service-error")];
+    bridge
+        .metric_becomes("natsway_http_problems_total", &labels, |n| {
+            n as u64 == REQUESTS
+        })
+        .await;
+    let (mut whole, mut without) = (0, 0);
+    for _ in 0..REQUESTS {
+        let problem = ws.next().await["problem"].clone();
+        assert_eq!(problem["code"], "service-error", "{problem}");
+        match problem["reply"]["data"].as_str() {
+            Some(data) => whole += data.len(),
+            None => without += 1,
+        }
+    }
+    assert!(whole >= 60_000 && without > 20, "{whole} {without}");
+    eventually(SOON, "all is given back", async || {
+        bridge.metric("natsway_http_bodies_held_bytes", &[]).await < 0.5
+    })
+    .await;
+}
+
 /// A client's frame without its end: so many bytes of a text that would be a publish.
 fn begun_frame(length: u64, come: usize) -> Vec<u8> {
     // Masked with zeros, which leaves it as it is.

@@ -17,7 +17,7 @@ impl<D> AsRef<[u8]> for Paid<D> {
 }
 
 /// A body that holds what was drawn for it until it was written out, or the client went away.
-pub(in crate::api) fn paid(bytes: Bytes, drawn: impl Send + 'static) -> Body {
+pub(crate) fn paid(bytes: Bytes, drawn: impl Send + 'static) -> Body {
     Body::from(Bytes::from_owner(Paid {
         bytes,
         _drawn: drawn,
