@@ -103,7 +103,7 @@ impl Collect {
                     false => End::Timeout,
                 }))
             }
-            Err(Failure::NoRoomForReply) => Ok(Err(End::Overloaded)),
+            Err(Failure::NoRoomForReply) if self.count > 0 => Ok(Err(End::Overloaded)),
             Err(failure) => Err(failure),
         }
     }

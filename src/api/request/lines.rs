@@ -17,9 +17,11 @@ use tokio::task::JoinSet;
 
 use super::collect::{Collect, End};
 use super::many::{REPLIES_MAX, write};
+use super::no_room_for_reply;
 use crate::layers::memory::{Budget, Drawn};
 use crate::lifecycle::Drain;
 use crate::nats::{Failure, Reply};
+use crate::problem::Problem;
 use crate::telemetry::metrics::Gauge;
 
 /// How much of the replies to one request may wait for its client.
@@ -43,27 +45,34 @@ struct Lines {
 }
 
 /// The body; `first` has come already.
+///
+/// # Errors
+/// When there is no room for it, for the head says that there is a reply.
 pub(super) fn body(
     first: Result<Reply, End>,
     collect: Collect,
-    bodies: Arc<Budget>,
+    bodies: &Arc<Budget>,
     drain: Drain,
-) -> Body {
+) -> Result<Body, Problem> {
     // Room for all there can be, and for the end.
     let (lines, waiting) = mpsc::channel(REPLIES_MAX + 1);
     let pump = Pump {
         collect,
         lines,
-        bodies,
+        bodies: Arc::clone(bodies),
         own: Budget::new(WAITING_BYTES_MAX, Gauge::default()),
+    };
+    let first = match first {
+        Ok(reply) => Ok(pump.line_of(reply).map_err(|_| no_room_for_reply())?),
+        Err(end) => Err(end),
     };
     let mut task = JoinSet::new();
     task.spawn(pump.run(first, drain));
-    Body::new(Lines {
+    Ok(Body::new(Lines {
         waiting,
         last: None,
         _pump: task,
-    })
+    }))
 }
 
 struct Pump {
@@ -74,7 +83,7 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(mut self, first: Result<Reply, End>, drain: Drain) {
+    async fn run(mut self, first: Result<(Bytes, Paid), End>, drain: Drain) {
         let end = tokio::select! {
             biased;
             end = self.pump(first) => end,
@@ -84,16 +93,15 @@ impl Pump {
         self.put(notice.into(), None).await;
     }
 
-    async fn pump(&mut self, first: Result<Reply, End>) -> End {
+    async fn pump(&mut self, first: Result<(Bytes, Paid), End>) -> End {
         let mut next = first;
         loop {
-            let paid = next.and_then(|reply| self.line_of(reply));
-            match paid {
+            match next {
                 Ok((line, drawn)) => self.put(line, Some(drawn)).await,
                 Err(end) => return end,
             }
             next = match self.collect.next().await {
-                Ok(next) => next,
+                Ok(next) => next.and_then(|reply| self.line_of(reply)),
                 Err(failure) => return end_of(failure),
             };
         }

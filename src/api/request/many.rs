@@ -13,7 +13,7 @@ use crate::api::query::{Query, invalid};
 use crate::layers::memory::Budget;
 use crate::lifecycle::Drain;
 use crate::nats::{Call, Failure, Inbound, Nats, Outbound, Reply};
-use crate::problem::{Doing, Problem};
+use crate::problem::{Code, Doing, Problem};
 use crate::translate::envelope::{Encoding, Envelope};
 
 const NATSWAY_END: HeaderName = HeaderName::from_static("natsway-end");
@@ -71,7 +71,7 @@ impl Many {
         let mut collect = Collect::new(replies, asked_of, limits);
         let first = collect.next().await.map_err(failed)?;
         if self.streamed {
-            let body = lines::body(first, collect, Arc::clone(bodies), drain.clone());
+            let body = lines::body(first, collect, bodies, drain.clone())?;
             return Ok(answer::sandboxed(answer::ok(NDJSON, body)));
         }
         array(first, collect, bodies).await
@@ -83,6 +83,15 @@ fn count_of(number: u64) -> Result<usize, Problem> {
         Ok(count @ 2..=REPLIES_MAX) => Ok(count),
         _ => Err(invalid("max_replies", "it is 2 to 1000").limit(REPLIES_MAX)),
     }
+}
+
+/// Without any reply there is no answer.
+fn too_large_alone() -> Problem {
+    Problem::new(Code::BadReply)
+        .detail(
+            "the first reply alone is larger than an array; take them as `application/x-ndjson`",
+        )
+        .limit(ARRAY_BYTES_MAX)
 }
 
 fn failed(failure: Failure) -> Problem {
@@ -122,6 +131,9 @@ async fn array(
             json.push(b',');
         }
         write(&message, &mut json);
+        if json.len() >= ARRAY_BYTES_MAX && before == 1 {
+            return Err(too_large_alone());
+        }
         if json.len() >= ARRAY_BYTES_MAX {
             json.truncate(before);
             break End::Size;
@@ -156,7 +168,6 @@ mod tests {
 
     use super::*;
     use crate::api::query::Params;
-    use crate::problem::Code;
 
     fn read(raw: &str, headers: &HeaderMap) -> Result<Option<Many>, Problem> {
         let query = Query::parse(Some(raw), &Params::built_in(&super::super::PARAMS)).unwrap();

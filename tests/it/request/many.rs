@@ -102,6 +102,39 @@ async fn an_array_holds_8_mib() {
 }
 
 #[tokio::test]
+async fn without_room_for_the_first_there_is_no_answer() {
+    let nats = Nats::builder().config("max_payload: 4MB").start().await;
+    // Each control character is six bytes of JSON: of one there is no room for that, the other finds none
+    // where it is delivered, and the third alone is more than an array.
+    for (subject, length) in [
+        ("grows", 300_000),
+        ("large", 1_100_000),
+        ("array", 1_500_000),
+    ] {
+        let reply = (HeaderMap::new(), vec![1; length]);
+        service(&nats, subject, vec![reply]).await;
+    }
+    let ask = async |bridge: &Bridge, subject: &str, accept: &str| {
+        let path = format!("/v1/request/{subject}?max_replies=5&timeout=20s");
+        bridge.post(&path).header("accept", accept).send().await
+    };
+    let bridge = Bridge::start(&nats, "memory: { bodies: 1MiB }").await;
+    for subject in ["grows", "large"] {
+        for accept in ["application/x-ndjson", "application/json"] {
+            let answer = ask(&bridge, subject, accept).await;
+            let problem = answer.expect_problem(503, "overloaded");
+            assert_eq!(problem["outcome"], "unknown", "{subject} {accept}");
+        }
+    }
+    let roomy = Bridge::start(&nats, "").await;
+    let answer = ask(&roomy, "array", "application/json").await;
+    let problem = answer.expect_problem(502, "bad-reply");
+    assert_eq!(problem["limit"], 8 * 1024 * 1024);
+    let held = "natsway_http_bodies_held_bytes";
+    roomy.metric_becomes(held, &[], |held| held < 0.5).await;
+}
+
+#[tokio::test]
 async fn they_are_envelopes_with_the_subject_that_was_asked() {
     let nats = Nats::start().await;
     let mut headers = HeaderMap::new();
