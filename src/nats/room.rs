@@ -71,6 +71,14 @@ where
         taken
     }
 
+    /// Takes over what another has drawn from the same room, at most so many bytes, and says how many.
+    pub fn take_over(&mut self, other: &mut Self, bytes: u64) -> u64 {
+        let taken = bytes.min(other.bytes);
+        other.bytes -= taken;
+        self.bytes += taken;
+        taken
+    }
+
     /// Draws what is missing up to so many bytes, or nothing more.
     #[must_use]
     pub fn grow_to(&mut self, bytes: u64) -> bool {
@@ -157,7 +165,13 @@ pub(super) mod tests {
         assert!(held.grow_to(10), "it holds that already");
         assert!(!held.grow_to(101));
         assert_eq!(left.bytes(), 10);
+        let mut other = Drawn::of(Arc::clone(&room), 0).unwrap();
+        assert_eq!(other.take_over(&mut held, 70), 70);
+        assert_eq!(other.take_over(&mut held, 70), 20);
+        assert_eq!((other.bytes(), held.bytes(), left.bytes()), (90, 0, 10));
         drop(held);
+        assert_eq!(left.bytes(), 10);
+        drop(other);
         assert_eq!(left.bytes(), 100);
     }
 }

@@ -59,6 +59,9 @@ pub async fn fetch(State(js): State<Arc<JetStream>>, asked: Asked) -> Result<Res
     // The head waits for the first message, so that whatever is wrong has its status.
     let first = fetching.next().await?;
     if is_ndjson {
+        // So does its line, which takes more room than the message.
+        let first = first.map(|message| line(&mut fetching, &writer, &message));
+        let first = first.transpose()?.flatten();
         return Ok(respond(
             "application/x-ndjson",
             lines(fetching, writer, first),
@@ -213,32 +216,44 @@ fn written_one_by_one(fetching: Fetching, frames: VecDeque<Frame>) -> Body {
 
 /// Each message as a line, as it arrives; the last says why nothing follows, where a reader could not
 /// know.
-fn lines(fetching: Fetching, writer: Writer, first: Option<Inbound>) -> Body {
-    let state = Some((fetching, writer, first));
+fn lines(fetching: Fetching, writer: Writer, first: Option<Bytes>) -> Body {
+    let state = first.map(|first| (fetching, writer, Some(first)));
     Body::from_stream(futures_util::stream::unfold(state, |state| async {
         let (mut fetching, writer, first) = state?;
-        let message = match first {
-            Some(message) => Some(message),
+        let line = match first {
+            Some(line) => Some(line),
             None => {
                 fetching.held().written(1);
-                fetching.next().await.ok().flatten()
+                next_line(&mut fetching, &writer).await
             }
         };
-        let mut line = Vec::new();
-        if let Some(message) = message {
-            writer.write(&message, &mut line);
-            line.push(b'\n');
-            if fetching.wrote(line.len()).is_ok_and(|fits| fits) {
-                let state = (fetching, writer, None);
-                return Some((Ok::<_, Io>(Bytes::from(line)), Some(state)));
-            }
-            line.clear();
+        if let Some(line) = line {
+            return Some((Ok::<_, Io>(line), Some((fetching, writer, None))));
         }
-        let reason = fetching.end_reason()?;
-        Notice::End(reason).write(&mut line);
+        let mut line = Vec::new();
+        Notice::End(fetching.end_reason()?).write(&mut line);
         line.push(b'\n');
-        Some((Ok(Bytes::from(line)), None))
+        Some((Ok(line.into()), None))
     }))
+}
+
+async fn next_line(fetching: &mut Fetching, writer: &Writer) -> Option<Bytes> {
+    let message = fetching.next().await.ok()??;
+    line(fetching, writer, &message).ok()?
+}
+
+/// The last message as a line; nothing where there is no room for it, which is a problem if there is no
+/// other.
+fn line(
+    fetching: &mut Fetching,
+    writer: &Writer,
+    message: &Inbound,
+) -> Result<Option<Bytes>, Problem> {
+    let mut line = Vec::new();
+    writer.write(message, &mut line);
+    line.push(b'\n');
+    let fits = fetching.wrote(line.len())?;
+    Ok(fits.then(|| line.into()))
 }
 
 fn respond(content_type: &'static str, body: Body) -> Response {

@@ -134,7 +134,8 @@ impl Fetching {
     /// The last message has become so many bytes of JSON. False where there is no room for them: then
     /// it is given back, and the fetch has ended.
     pub(super) fn wrote(&mut self, bytes: usize) -> Result<bool, Problem> {
-        if !self.budget.wrote(bytes as u64) {
+        let pull = self.held.pull().as_mut().map(Pull::memory);
+        if !self.budget.wrote(bytes as u64, pull) {
             self.held.give_back_last(self.is_acked);
             self.end_with(JetStream::no_room())?;
             return Ok(false);
@@ -189,7 +190,8 @@ impl Fetching {
     }
 
     fn draw(&mut self, bytes: u64) -> Result<(), Problem> {
-        match self.budget.draw(bytes) {
+        let pull = self.held.pull().as_mut().map(Pull::memory);
+        match self.budget.draw(bytes, pull) {
             true => Ok(()),
             false => Err(JetStream::no_room()),
         }

@@ -84,7 +84,7 @@ pub(super) struct Pull {
     is_open: bool,
     until: Instant,
     /// What it may bring and nobody has taken yet.
-    _memory: Drawn,
+    memory: Drawn,
 }
 
 impl Pull {
@@ -97,7 +97,7 @@ impl Pull {
     ) -> Result<Self, Failure> {
         let replies = link.inbox(call).await?;
         Ok(Self {
-            _memory: memory,
+            memory,
             replies,
             order,
             left: order.batch,
@@ -123,6 +123,11 @@ impl Pull {
         self.replies.send(message, call.deadline).await?;
         self.until = Instant::now() + self.order.expires + GRACE;
         Ok(())
+    }
+
+    /// What was drawn for it: whoever takes a message takes it over from there.
+    pub(super) const fn memory(&mut self) -> &mut Drawn {
+        &mut self.memory
     }
 
     /// Whether a message can still come.

@@ -51,6 +51,51 @@ async fn what_becomes_of_messages_counts_against_the_budget() {
     assert!(again.iter().any(|message| message["delivered"] == 2));
 }
 
+#[tokio::test]
+async fn lines_begin_when_there_is_room_for_the_first() {
+    let nats = server().await;
+    let bridge = Bridge::start(&nats, "memory: { bodies: 1MiB }").await;
+    nats.store("s.a", &"\u{1}".repeat(200_000)).await;
+    let request = bridge.post(&format!("{FETCH}?wait=5s"));
+    let request = request.header("accept", "application/x-ndjson");
+    let problem = request.send().await.expect_problem(503, "overloaded");
+    assert_eq!(problem["outcome"], "not_sent");
+    drained(&bridge).await;
+}
+
+#[tokio::test]
+async fn a_message_needs_no_more_room_than_was_drawn_for_its_pull() {
+    let nats = server().await;
+    let bridge = Bridge::start(&nats, "memory: { bodies: 1MiB }").await;
+    // The pull that brings it has drawn all there is.
+    nats.store("s.a", &"x".repeat(600_000)).await;
+    let fetched = fetch(&bridge, "max=1&wait=5s").await;
+    assert_eq!(fetched[0]["data"].as_str().map(str::len), Some(600_000));
+    assert_eq!(fetched[0]["delivered"], 1);
+    drained(&bridge).await;
+}
+
+#[tokio::test]
+async fn only_what_is_written_counts_as_delivered() {
+    let nats = server().await;
+    let bridge = Bridge::start(&nats, "").await;
+    let delivered = async || {
+        let labels = [("result", "delivered")];
+        let name = "natsway_fetch_messages_total";
+        bridge.metric(name, &labels).await
+    };
+    for (stored, lines, count) in [(0, 0, 0.0), (2, 2, 2.0)] {
+        nats.store_many("s.a", (0..stored).map(|number| number.to_string()))
+            .await;
+        let request = bridge.post(&format!("{FETCH}?wait=100ms"));
+        let request = request.header("accept", "application/x-ndjson");
+        let answer = request.send().await.expect(200);
+        assert_eq!(answer.text().lines().count(), lines);
+        eventually(SOON, "all are counted", async || delivered().await >= count).await;
+        assert!((delivered().await - count).abs() < 0.5);
+    }
+}
+
 /// Nothing is held any more.
 async fn drained(bridge: &Bridge) {
     bridge

@@ -31,9 +31,11 @@ impl Budget {
         }
     }
 
-    /// Draws memory for a message; false where there is none.
-    pub(super) fn draw(&mut self, bytes: u64) -> bool {
-        self.memory.more(bytes)
+    /// Memory for a message, from what was drawn for its pull as far as that goes; false where there is
+    /// none.
+    pub(super) fn draw(&mut self, bytes: u64, pull: Option<&mut Drawn>) -> bool {
+        let taken = pull.map_or(0, |pull| self.memory.take_over(pull, bytes));
+        taken == bytes || self.memory.more(bytes - taken)
     }
 
     /// One message more, whose memory has been drawn.
@@ -45,8 +47,8 @@ impl Budget {
 
     /// The last message has become so many bytes of JSON. False where there is no memory for what it has
     /// grown by: then it does not count.
-    pub(super) fn wrote(&mut self, json_bytes: u64) -> bool {
-        if !self.draw(json_bytes.saturating_sub(self.last_bytes)) {
+    pub(super) fn wrote(&mut self, json_bytes: u64, pull: Option<&mut Drawn>) -> bool {
+        if !self.draw(json_bytes.saturating_sub(self.last_bytes), pull) {
             self.messages -= 1;
             return false;
         }
@@ -92,9 +94,9 @@ mod tests {
     }
 
     fn take(budget: &mut Budget, bytes: u64, json_bytes: u64) -> bool {
-        assert!(budget.draw(bytes));
+        assert!(budget.draw(bytes, None));
         budget.add(bytes);
-        budget.wrote(json_bytes)
+        budget.wrote(json_bytes, None)
     }
 
     #[test]
@@ -114,6 +116,21 @@ mod tests {
         assert!(take(&mut budget, 1 << 20, 4 << 20));
         assert!(budget.is_full());
         assert_eq!(budget.bytes_left(), 0);
+    }
+
+    #[test]
+    fn a_message_is_paid_for_by_its_pull() {
+        let bodies = memory::Budget::new(1000, Gauge::default());
+        let mut budget = Budget::new(10, None, bodies.draw(0).unwrap());
+        let mut pull = bodies.draw(900).unwrap();
+        assert!(budget.draw(600, Some(&mut pull)));
+        assert!(
+            budget.draw(400, Some(&mut pull)),
+            "100 more than the pull has left"
+        );
+        assert!(!budget.draw(1, Some(&mut pull)));
+        drop(budget);
+        assert!(bodies.draw(1000).is_some());
     }
 
     #[test]
