@@ -260,6 +260,11 @@ impl Socket {
         self.flush().await
     }
 
+    /// What it was asked for may lie among what is not read now.
+    pub const fn excuse(&mut self) {
+        self.awaits_pong = false;
+    }
+
     /// Says why it ends, and lets the client read it.
     pub async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame {

@@ -189,9 +189,9 @@ impl Connection {
             return Poll::Ready(Step::Done(done));
         }
         // Before the subscriptions, so that a busy one can be ended.
-        if self.in_flight.len() < OPERATIONS_MAX
-            && let Poll::Ready(received) = self.socket.poll_receive(cx)
-        {
+        if self.in_flight.len() >= OPERATIONS_MAX {
+            self.socket.excuse();
+        } else if let Poll::Ready(received) = self.socket.poll_receive(cx) {
             return Poll::Ready(Step::Received(received));
         }
         for _ in 0..self.open.len() {

@@ -71,6 +71,12 @@ impl Ws {
         .await
     }
 
+    /// Reads up to the next ping, which is answered when more is read; false when the connection ended.
+    pub(crate) async fn pinged(&mut self) -> bool {
+        let frame = within(SOON, "a ping", self.stream.next()).await;
+        matches!(frame, Some(Ok(Message::Ping(_))))
+    }
+
     /// Reads until the close frame and returns its code and reason.
     pub(crate) async fn closed(&mut self) -> Option<(u16, String)> {
         loop {

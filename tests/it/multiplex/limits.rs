@@ -258,6 +258,36 @@ async fn frames_and_subscriptions_have_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_missed_who_is_not_read() {
+    let nats = Nats::start().await;
+    let bridge = Bridge::start(&nats, "streams: { keep_alive: 1s }").await;
+    let mut slow = Responder::start(&nats, "slow").await;
+    let mut ws = open(&bridge).await;
+    let mut held = Vec::new();
+    for id in 0..256 {
+        ws.send(&json!({"op": "request", "id": id, "subject": "slow", "timeout": "60s"}))
+            .await;
+    }
+    while held.len() < 256 {
+        held.push(slow.next().await);
+    }
+    for _ in 0..3 {
+        assert!(ws.pinged().await, "the connection ended");
+    }
+    let answer = async {
+        for request in held {
+            slow.answer(request, "1").await;
+        }
+    };
+    let read = async {
+        for _ in 0..256 {
+            assert_eq!(ws.next().await["op"], "reply");
+        }
+    };
+    tokio::join!(answer, read);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_too_much_in_flight_it_reads_no_more() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
