@@ -92,6 +92,11 @@ struct OnlyId<'a> {
 
 /// Reads one frame. `context` says what becomes of a trace context among its headers.
 pub(super) fn read(frame: &Bytes, context: ClientContext) -> Result<Op, Refused> {
+    // serde would take an array as a struct without names.
+    if frame.trim_ascii_start().first() != Some(&b'{') {
+        let problem = invalid("a frame is one JSON object");
+        return Err(Refused { id: None, problem });
+    }
     let members: Members<'_> = match serde_json::from_slice(frame) {
         Ok(members) => members,
         Err(error) => {
@@ -280,6 +285,11 @@ mod tests {
             ("", None),
             ("{", None),
             ("[]", None),
+            (
+                r#"["publish",null,"a",null,"x",null,null,null,null,null]"#,
+                None,
+            ),
+            (r#" ["unsubscribe","a"]"#, None),
             ("null", None),
             (r#""subscribe""#, None),
             (r#"{"op":"subscribe"}"#, None),

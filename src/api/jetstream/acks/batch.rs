@@ -10,7 +10,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use serde::Deserialize;
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::{Attempt, Kind, Known};
 use crate::api::answer::paid;
@@ -74,9 +75,11 @@ impl<'de> Visitor<'de> for Reading {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
         let mut entries = Entries::default();
         while entries.count < ENTRIES_MAX
-            && let Some(entry) = list.next_element()?
+            && let Some(entry) = list.next_element::<&RawValue>()?
         {
-            entries.taken.push(entry);
+            entries
+                .taken
+                .push(object(entry.get()).map_err(A::Error::custom)?);
             entries.count += 1;
         }
         while entries.count >= ENTRIES_MAX && list.next_element::<IgnoredAny>()?.is_some() {
@@ -86,9 +89,20 @@ impl<'de> Visitor<'de> for Reading {
     }
 }
 
+/// serde would take an array as a struct without names.
+fn object<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
+    match json.trim_ascii_start().starts_with('{') {
+        true => serde_json::from_str(json),
+        false => Err(serde_json::Error::custom("an object is expected")),
+    }
+}
+
 fn read(body: &[u8]) -> Result<Vec<Entry>, Problem> {
-    let batch: Batch = serde_json::from_slice(body)
-        .map_err(|error| Problem::new(Code::InvalidBody).detail(format!("the body: {error}")))?;
+    let invalid = |error: &dyn fmt::Display| {
+        Problem::new(Code::InvalidBody).detail(format!("the body: {error}"))
+    };
+    let body = str::from_utf8(body).map_err(|error| invalid(&error))?;
+    let batch: Batch = object(body).map_err(|error| invalid(&error))?;
     if batch.acks.count > ENTRIES_MAX {
         return Err(Problem::new(Code::InvalidBody)
             .detail("the body: `acks` has more than 1000 entries")
@@ -267,6 +281,10 @@ mod tests {
             "{\"acks\":{}}",
             "{\"acks\":[{}]}",
             "{\"acks\":[],\"x\":1}",
+            "[[{\"token\":\"\"}]]",
+            " [[]]",
+            "{\"acks\":[[\"t\",null,null,null]]}",
+            "{\"acks\":[ [\"t\",null,null,null]]}",
         ] {
             assert!(read(bad.as_bytes()).is_err(), "{bad}");
         }
