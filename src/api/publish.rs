@@ -3,6 +3,7 @@
 mod expect;
 mod pub_ack;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use async_nats::header::{
@@ -19,7 +20,9 @@ use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
 use super::session::Session;
 use crate::config::{self, Confirm, PublishAction};
+use crate::layers::deadline::{before_the_end, cut_off};
 use crate::layers::{Answer, Request};
+use crate::lifecycle::Drain;
 use crate::nats::{self, Call, Nats, Outbound};
 use crate::problem::{Doing, Outcome, Problem};
 use crate::subject::{Name, Subject};
@@ -44,18 +47,20 @@ pub struct Publish {
     confirm: Confirm,
     stream: Option<Name>,
     jetstream: Api,
+    drain: Drain,
 }
 
 impl Publish {
     /// The built-in endpoint.
     #[must_use]
-    pub fn built_in(settings: &config::Publish, nats: &Arc<Nats>) -> Self {
+    pub fn built_in(settings: &config::Publish, nats: &Arc<Nats>, drain: &Drain) -> Self {
         let session = Session::new(nats, &settings.subjects, settings.when_disconnected);
         Self {
             recipe: Recipe::built_in(session, &PARAMS),
             confirm: settings.confirm,
             stream: None,
             jetstream: Api::new(nats),
+            drain: drain.clone(),
         }
     }
 
@@ -67,12 +72,14 @@ impl Publish {
         route: &config::Route,
         action: &PublishAction,
         nats: &Arc<Nats>,
+        drain: &Drain,
     ) -> Result<Self, HeaderError> {
         Ok(Self {
             recipe: Recipe::declared(route, &action.subject, nats)?,
             confirm: action.confirm,
             stream: action.stream.clone(),
             jetstream: Api::new(nats),
+            drain: drain.clone(),
         })
     }
 
@@ -146,7 +153,8 @@ impl Publish {
         let stored = self
             .jetstream
             .store(subject, message, expect.stream(), call);
-        match stored.await {
+        let stored = before_the_end(pin!(stored), &self.drain).await;
+        match stored.unwrap_or_else(|| Err(cut_off())) {
             Ok(ack) => Ok(answer::json(pub_ack::to_json(&ack))),
             Err(problem) => Err(advise(problem, message)),
         }

@@ -3,11 +3,11 @@
 //!
 //! The layer does not cut a handler off at the deadline: the handler waits on nothing else, and only it
 //! knows what became of the message. What it does cut off is what still waits when the shutdown's grace
-//! period is over.
+//! period is over, after the handler was asked once more: it may know then ([`before_the_end`]).
 
 use std::borrow::Cow;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -142,28 +142,47 @@ impl<N: Handle> Handle for WithDeadline<N> {
         // Boxed: of a connection of HTTP/1.1 nobody waits for it.
         let mut expired = waits.then(|| Box::pin(self.drain.expired()));
         poll_fn(|cx| {
-            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                return Poll::Ready(response);
-            }
-            let is_over = match &mut expired {
-                Some(expired) => expired.as_mut().poll(cx).is_ready(),
-                None => self.drain.is_expired(),
-            };
-            match is_over {
-                true => Poll::Ready(cut_off()),
-                false => Poll::Pending,
+            loop {
+                // Asked before the handler is, so that the handler has seen the end as well.
+                let is_over = self.drain.is_expired();
+                if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(response);
+                }
+                if is_over {
+                    return Poll::Ready(cut_off().into_response());
+                }
+                let expired = expired.as_mut().map(|expired| expired.as_mut().poll(cx));
+                if expired.is_none_or(|expired| expired.is_pending()) {
+                    return Poll::Pending;
+                }
             }
         })
         .await
     }
 }
 
-/// The handler was in the middle of it: whether its message arrived is not known.
-fn cut_off() -> Response {
+/// What somebody is told who was in the middle of it when the grace was over: whether the message arrived
+/// is not known.
+#[must_use]
+pub fn cut_off() -> Problem {
     Problem::new(Code::ShuttingDown)
         .detail("natsway had to end before there was an answer")
         .outcome(Outcome::Unknown)
-        .into_response()
+}
+
+/// What comes of it before the grace of the shutdown is over; else nothing, for a verb that can say more
+/// than [`cut_off`]. It wakes nobody at the end: whoever polls what is in flight polls all of it once more
+/// then.
+pub async fn before_the_end<T>(
+    mut what: Pin<&mut impl Future<Output = T>>,
+    drain: &Drain,
+) -> Option<T> {
+    poll_fn(|cx| match what.as_mut().poll(cx) {
+        Poll::Ready(came) => Poll::Ready(Some(came)),
+        Poll::Pending if drain.is_expired() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 #[cfg(test)]

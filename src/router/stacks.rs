@@ -77,7 +77,8 @@ impl Shared {
         policy: &Policy,
         metrics: &RouteMetrics,
     ) -> Arc<Places> {
-        let make = || Places::new(concurrency(kind, policy), metrics.waiting.clone());
+        let (waiting, drain) = (&metrics.waiting, &self.drain);
+        let make = || Places::new(concurrency(kind, policy), waiting.clone(), drain.clone());
         self.kept.places.of(&key(name, kind), (), make)
     }
 

@@ -5,12 +5,13 @@ mod under_load;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::harness::raw_http::Connection;
-use crate::harness::{Bridge, Nats, SOON, eventually, round_trip, within};
+use crate::harness::{Bridge, Nats, Responder, SOON, eventually, round_trip, within};
 
 const PUBLISH: &str = "POST /v1/publish/a HTTP/1.1\r\nHost: localhost";
 
@@ -132,6 +133,49 @@ async fn what_nobody_answers_is_answered_before_grace_is_over() {
         start.elapsed()
     );
     bridge.logs("the grace period ran out").await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_at_the_end_was_not_sent() {
+    let nats = Nats::start().await;
+    let yaml = "shutdown: { grace: 3s }\napi: { request: { concurrency: { limit: 1, queue: 1 } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let held = held(&nats, &bridge, "60s").await;
+    let waiting = tokio::spawn(bridge.post("/v1/request/slow?timeout=60s").send());
+    let route = [("route", "request")];
+    bridge
+        .metric_becomes("natsway_http_requests_waiting", &route, |n| n > 0.5)
+        .await;
+    bridge.sigterm();
+    for (answer, outcome, retryable) in
+        [(held.answer, "unknown", false), (waiting, "not_sent", true)]
+    {
+        let problem = answer.await.unwrap().expect_problem(503, "shutting-down");
+        assert_eq!(problem["outcome"], outcome);
+        assert_eq!(problem["retryable"], retryable);
+    }
+    assert!(bridge.wait_exit(SOON).await.success());
+}
+
+#[tokio::test]
+async fn what_would_be_stored_once_may_be_sent_again_after_the_end() {
+    let nats = Nats::start().await;
+    // Somebody who listens, and does not answer.
+    let mut slow = Responder::start(&nats, "slow").await;
+    nats.stream("S", &["slow"], json!({"no_ack": true})).await;
+    let bridge = Bridge::start(&nats, "shutdown: { grace: 3s }").await;
+    let path = "/v1/publish/slow?confirm=stream&timeout=25s";
+    let once = bridge.post(path).header("idempotency-key", "k");
+    let (once, twice) = (once.send(), bridge.post(path).send());
+    let (once, twice) = (tokio::spawn(once), tokio::spawn(twice));
+    let _held = (slow.next().await, slow.next().await);
+    bridge.sigterm();
+    for (answer, retryable) in [(once, true), (twice, false)] {
+        let problem = answer.await.unwrap().expect_problem(503, "shutting-down");
+        assert_eq!(problem["outcome"], "unknown");
+        assert_eq!(problem["retryable"], retryable);
+    }
+    assert!(bridge.wait_exit(SOON).await.success());
 }
 
 #[tokio::test]

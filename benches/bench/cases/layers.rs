@@ -66,7 +66,8 @@ impl House {
             default: TIMEOUT,
             max: TIMEOUT,
         };
-        let places = Arc::new(Places::new(Concurrency::default(), metrics.waiting.clone()));
+        let (waiting, drain) = (metrics.waiting.clone(), self.lifecycle.drain());
+        let places = Arc::new(Places::new(Concurrency::default(), waiting, drain));
         // A layer is made for what it wraps, so each is written once and made twice.
         macro_rules! measure {
             ($($name:literal $layer:expr),* $(,)?) => {

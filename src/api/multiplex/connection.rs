@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
@@ -20,9 +20,10 @@ use crate::api::notice::{EndReason, Notice};
 use crate::api::stream_body::{Clock, Feed as _, Item, Tick};
 use crate::api::subscribe::Live;
 use crate::api::websocket::{Gone, Received, Socket};
+use crate::layers::deadline::cut_off;
 use crate::layers::memory::Drawn;
 use crate::lifecycle::Drain;
-use crate::problem::{Code, Outcome, Problem};
+use crate::problem::Problem;
 
 /// How long the answer to a client's close waits for what is in flight.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -308,13 +309,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Says of what is still in flight that nobody knows what becomes of it, and of what is known by then
-    /// the truth.
+    /// Says of what is still in flight that nobody knows what becomes of it, and of what is known by then,
+    /// such as that it waited for a place until the end, the truth.
     async fn cut_off(&mut self, reason: EndReason) -> Result<(), Gone> {
         // Without a budget: tokio would make way in between, and what is known would seem not to be.
         let (in_flight, known) = (&mut self.in_flight, &mut self.known);
         let gathered = poll_fn(|cx| {
-            gather(in_flight, known, cx);
+            // Each of them, woken or not.
+            for operation in in_flight.iter_mut() {
+                if let Poll::Ready(done) = operation.poll_unpin(cx) {
+                    known.push_back(done);
+                }
+            }
             Poll::Ready(())
         });
         unconstrained(gathered).await;
@@ -323,9 +329,7 @@ impl Connection {
             self.done(done).await?;
         }
         self.end_subscriptions(reason).await?;
-        let problem = Problem::new(Code::ShuttingDown)
-            .detail("natsway had to end before there was an answer")
-            .outcome(Outcome::Unknown);
+        let problem = cut_off();
         for id in std::mem::take(&mut self.taken).into_keys() {
             self.error(Some(&id), &problem).await?;
         }

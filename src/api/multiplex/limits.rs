@@ -1,10 +1,11 @@
 //! The limits that an endpoint and its operations on a WebSocket have in common.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::extract::Request;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::config::SizeLimit;
 use crate::layers::admission::{Place, Places};
@@ -57,8 +58,7 @@ impl Limits {
         turnstile: &Turnstile,
         deadline: Instant,
     ) -> Result<Place<&Places>, Problem> {
-        let turn = timeout_at(deadline, turnstile.0.lock());
-        let _turn = turn.await.map_err(|_| self.places.waited_in_vain())?;
+        let _turn = self.places.wait(deadline, pin!(turnstile.0.lock())).await?;
         self.places.enter(deadline).await
     }
 }

@@ -1,6 +1,7 @@
 //! Publishes and requests of a connection. What they may do is what the built-in endpoints may, and they
 //! share their limits.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use crate::api::request::refusal;
 use crate::api::sending::{Operation, Sending};
 use crate::api::session::Session;
 use crate::config::{self, Confirm};
+use crate::layers::deadline::{before_the_end, cut_off};
 use crate::layers::memory::Budget;
+use crate::lifecycle::Drain;
 use crate::nats::{self, Call, Nats, Outbound, Reply};
 use crate::problem::{Code, Doing, Problem};
 use crate::subject::Subject;
@@ -48,12 +51,18 @@ pub struct Publishing {
     timeouts: Timeouts,
     pub(super) limits: Limits,
     jetstream: Api,
+    drain: Drain,
 }
 
 impl Publishing {
     /// With the settings of the built-in endpoint; none where that is switched off.
     #[must_use]
-    pub fn new(settings: &config::Publish, nats: &Arc<Nats>, limits: Limits) -> Option<Arc<Self>> {
+    pub fn new(
+        settings: &config::Publish,
+        nats: &Arc<Nats>,
+        limits: Limits,
+        drain: &Drain,
+    ) -> Option<Arc<Self>> {
         settings.enabled.then(|| {
             Arc::new(Self {
                 session: Session::new(nats, &settings.subjects, settings.when_disconnected),
@@ -64,6 +73,7 @@ impl Publishing {
                 },
                 limits,
                 jetstream: Api::new(nats),
+                drain: drain.clone(),
             })
         })
     }
@@ -100,8 +110,10 @@ impl Publishing {
             Confirm::None => nats::Confirm::Accepted,
             Confirm::Server => nats::Confirm::Server,
             Confirm::Stream => {
-                let stored = self.jetstream.store(subject, &message, None, call).await;
+                let stored = self.jetstream.store(subject, &message, None, call);
+                let stored = before_the_end(pin!(stored), &self.drain).await;
                 return stored
+                    .unwrap_or_else(|| Err(cut_off()))
                     .map(Some)
                     .map_err(|problem| publish::advise(problem, &message));
             }

@@ -53,7 +53,7 @@ fn publish(context: &Context<'_>) -> Route {
         .describe(describe::publish)
         .answer(
             publish::handle,
-            publish::Publish::built_in(settings, context.nats),
+            publish::Publish::built_in(settings, context.nats, &context.drain),
         )
 }
 
@@ -104,7 +104,8 @@ fn declared(
     Ok(match route.action() {
         Some(Action::Publish(action)) => {
             let operation = describe::declared_publish(route, action);
-            let verb = publish::Publish::declared(route, action, context.nats).map_err(unusable)?;
+            let verb = publish::Publish::declared(route, action, context.nats, &shared.drain)
+                .map_err(unusable)?;
             let unhandled = unhandled().describe(move || operation.clone());
             Some(unhandled.answer(publish::handle, verb))
         }

@@ -79,7 +79,12 @@ fn multiplexed(context: &Context<'_>, shared: &Shared, common: &Common) -> Route
         session: Session::new(context.nats, &settings.subjects, settings.when_disconnected),
         defaults: Defaults::of(settings),
         timeout: settings.timeout,
-        publishing: Publishing::new(&api.publish, context.nats, common.publish.clone()),
+        publishing: Publishing::new(
+            &api.publish,
+            context.nats,
+            common.publish.clone(),
+            &context.drain,
+        ),
         requesting: Requesting::new(&api.request, context.nats, common.request.clone()),
         bodies: Arc::clone(&shared.bodies),
         problems: Frames::new(named, metrics, shared.access_log),

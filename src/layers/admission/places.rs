@@ -5,6 +5,7 @@
 //! of the two.
 
 use std::ops::Deref;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +14,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::Concurrency;
+use crate::layers::deadline::before_the_end;
+use crate::lifecycle::Drain;
 use crate::problem::{Code, Problem};
 use crate::telemetry::metrics::Gauge;
 use crate::wake::within;
@@ -27,6 +30,7 @@ pub struct Places {
     surplus: AtomicUsize,
     waiting: AtomicUsize,
     gauge: Gauge,
+    drain: Drain,
     /// Held while the limit changes.
     changing: Mutex<()>,
 }
@@ -37,9 +41,9 @@ pub struct Places {
 pub struct Place<P: Deref<Target = Places> = Arc<Places>>(P);
 
 impl Places {
-    /// So many, none taken; the gauge shows how many wait for one.
+    /// So many, none taken; the gauge shows how many wait for one, and they wait until the end at most.
     #[must_use]
-    pub fn new(limits: Concurrency, gauge: Gauge) -> Self {
+    pub fn new(limits: Concurrency, gauge: Gauge, drain: Drain) -> Self {
         let limit = limits.limit.min(Semaphore::MAX_PERMITS);
         Self {
             free: Semaphore::new(limit),
@@ -48,6 +52,7 @@ impl Places {
             surplus: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             gauge,
+            drain,
             changing: Mutex::new(()),
         }
     }
@@ -95,7 +100,7 @@ impl Places {
     /// A place, as soon as there is one.
     ///
     /// # Errors
-    /// When too many wait already, or the deadline has come.
+    /// When too many wait already, or the deadline has come, or the end.
     pub async fn enter(&self, deadline: Instant) -> Result<Place<&Self>, Problem> {
         if let Ok(permit) = self.free.try_acquire() {
             permit.forget();
@@ -104,18 +109,31 @@ impl Places {
         let Some(_waiting) = Waiting::begin(self) else {
             return Err(self.no_more());
         };
-        match within(deadline, self.free.acquire()).await {
-            Some(Ok(permit)) => {
-                permit.forget();
-                Ok(Place(self))
-            }
-            Some(Err(_)) | None => Err(self.waited_in_vain()),
-        }
+        let permit = self.wait(deadline, pin!(self.free.acquire())).await?;
+        let permit = permit.map_err(|_| self.waited_in_vain())?;
+        permit.forget();
+        Ok(Place(self))
     }
 
-    /// What somebody is told for whom there was no place until the deadline.
-    #[must_use]
-    pub fn waited_in_vain(&self) -> Problem {
+    /// Waits for a place, or for something on the way there, with nothing sent.
+    ///
+    /// # Errors
+    /// When the deadline has come, or the end.
+    pub async fn wait<T>(
+        &self,
+        deadline: Instant,
+        what: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Problem> {
+        let came = before_the_end(pin!(within(deadline, what)), &self.drain).await;
+        // A place that is free because its owner was cut off is of no use.
+        if self.drain.is_expired() {
+            return Err(Problem::new(Code::ShuttingDown)
+                .detail("natsway had to end before the request had a place"));
+        }
+        came.flatten().ok_or_else(|| self.waited_in_vain())
+    }
+
+    fn waited_in_vain(&self) -> Problem {
         self.shed("the route was at its concurrency limit until the deadline")
     }
 
@@ -179,10 +197,13 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::Lifecycle;
     use std::time::Duration;
 
     fn places(limit: usize, queue: usize) -> Arc<Places> {
-        Arc::new(Places::new(Concurrency { limit, queue }, Gauge::default()))
+        let drain = Lifecycle::new().drain();
+        let limits = Concurrency { limit, queue };
+        Arc::new(Places::new(limits, Gauge::default(), drain))
     }
 
     fn soon() -> Instant {

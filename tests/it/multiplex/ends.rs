@@ -150,6 +150,49 @@ async fn at_the_end_of_the_grace_period_what_is_known_is_told_and_of_the_rest_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_end_of_the_grace_period_nobody_who_waits_for_a_place_was_sent() {
+    let nats = Nats::start().await;
+    let yaml = "shutdown: { ready_delay: 0s, grace: 3s }\n\
+                api: { request: { concurrency: { limit: 1, queue: 9 } } }";
+    let bridge = Bridge::start(&nats, yaml).await;
+    let mut slow = Responder::start(&nats, "slow").await;
+    nats.stream("S", &["slow"], json!({"no_ack": true})).await;
+    let mut ws = open(&bridge).await;
+    let publish = json!({"op": "publish", "id": "once", "subject": "slow", "confirm": "stream",
+        "msg_id": "m", "timeout": "25s"});
+    ws.send(&publish).await;
+    // One that is sent, one that is the next, and one behind it.
+    for id in ["sent", "next", "last"] {
+        ws.send(&json!({"op": "request", "id": id, "subject": "slow", "timeout": "25s"}))
+            .await;
+    }
+    ws.send(&json!({"op": "publish", "id": "once", "subject": "a"}))
+        .await;
+    refused(&mut ws, Some("once"), 409, "conflict").await;
+    let _held = (slow.next().await, slow.next().await);
+    bridge.sigterm();
+    let mut told = std::collections::BTreeMap::new();
+    for _ in 0..4 {
+        let frame = ws.next().await;
+        let problem = &frame["problem"];
+        assert_eq!(problem["code"], "shutting-down", "{frame}");
+        let what = (problem["outcome"].to_string(), problem["retryable"] == true);
+        told.insert(frame["id"].to_string(), what);
+    }
+    for (id, outcome, retryable) in [
+        ("once", "unknown", true),
+        ("sent", "unknown", false),
+        ("next", "not_sent", true),
+        ("last", "not_sent", true),
+    ] {
+        let expected = (format!("\"{outcome}\""), retryable);
+        assert_eq!(told[&format!("\"{id}\"")], expected, "{id}");
+    }
+    assert_eq!(ws.closed().await, Some((1001, "draining".to_owned())));
+    assert!(bridge.wait_exit(SOON).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gaps_and_ends_come_under_the_ids() {
     let nats = Nats::start().await;
     let bridge = Bridge::start(&nats, "").await;
