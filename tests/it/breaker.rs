@@ -65,7 +65,8 @@ async fn sheds_at_once(bridge: &Bridge) {
     }
     took.sort_unstable();
     let median = took[took.len() / 2];
-    assert!(median < Duration::from_millis(5), "{median:?}");
+    // Far less than a request to a silent responder takes.
+    assert!(median < Duration::from_millis(100), "{median:?}");
 }
 
 async fn closes(bridge: &Bridge) {
@@ -105,14 +106,14 @@ async fn a_responder_that_is_killed_opens_it_and_its_return_closes_it() {
 #[tokio::test]
 async fn a_silent_responder_opens_it_and_its_first_word_closes_it() {
     let nats = Nats::start().await;
-    let bridge = Bridge::start(&nats, &STOCK.replace("20s", "200ms")).await;
+    let bridge = Bridge::start(&nats, &STOCK.replace("20s", "500ms")).await;
     let client = nats.client().await;
     let requests = client.subscribe("stock.*").await.unwrap();
     round_trip(&client).await;
     let start = Instant::now();
     opens(&bridge, &["reply-timeout"]).await;
     assert!(
-        start.elapsed() >= Duration::from_millis(600),
+        start.elapsed() >= Duration::from_millis(1500),
         "three timeouts"
     );
     // An open breaker costs a caller no timeout and the responder no request.

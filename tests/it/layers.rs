@@ -235,11 +235,11 @@ routes:
         assert!(took >= Duration::from_millis(450), "{took:?}");
     }
     for _ in 0..5 {
-        let hasty = bridge.post("/ask?timeout=50ms").send().await;
+        let hasty = bridge.post("/ask?timeout=500ms").send().await;
         hasty.expect_problem(504, "reply-timeout");
     }
     bridge.post("/open").body("x").send().await.expect(204);
-    let hasty = bridge.post("/ask?timeout=50ms").send().await;
+    let hasty = bridge.post("/ask?timeout=500ms").send().await;
     hasty.expect_problem(504, "reply-timeout");
 }
 

@@ -218,7 +218,7 @@ async fn requests_bring_their_replies() {
     let silent = nats.client().await;
     let _listening = silent.subscribe("silent").await.expect("subscribed");
     round_trip(&silent).await;
-    ws.send(&json!({"op": "request", "id": "r", "subject": "silent", "timeout": "200ms"}))
+    ws.send(&json!({"op": "request", "id": "r", "subject": "silent", "timeout": "500ms"}))
         .await;
     let problem = refused(&mut ws, Some("r"), 504, "reply-timeout").await;
     assert_eq!(problem["outcome"], "unknown");

@@ -53,7 +53,10 @@ async fn a_slow_client_is_told_how_much_it_lost_and_the_others_lose_nothing() {
     let readers = soak(20, 99);
     let count: u64 = soak(3000, 20_000);
     let nats = Nats::start().await;
-    let yaml = "api: { subscribe: { buffer: { messages: 1024, bytes: 512KiB } } }";
+    // A client that takes nothing for two keep-alives counts as vanished, and this one is only slow.
+    let yaml = "
+streams: { keep_alive: 120s }
+api: { subscribe: { buffer: { messages: 1024, bytes: 512KiB } } }";
     let bridge = Bridge::start(&nats, yaml).await;
     // It reads nothing until all is over: the socket fills, then the ring.
     let mut stalled = bridge.ndjson("/v1/subscribe/a").await;

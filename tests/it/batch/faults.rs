@@ -76,6 +76,16 @@ async fn a_lost_link_ends_the_batch_and_says_what_is_unknown() {
             nats.stream_state("S").await["messages"] == 3
         })
         .await;
+        // Stored is not yet confirmed: each reply is there, and a later fence of the same link came back.
+        bridge
+            .post("/v1/publish/s")
+            .body("x")
+            .send()
+            .await
+            .expect(204);
+        bridge
+            .metric_becomes("natsway_nats_replies_pending", &[], |n| n < 0.5)
+            .await;
         nats.kill9();
         let mut line = 3;
         while !batch.is_finished() {
@@ -279,7 +289,7 @@ async fn batches_leave_room_for_others_while_nats_stands_still() {
     nats.pause().await;
     let batches: Vec<_> = (0..8)
         .map(|_| {
-            let request = bridge.post("/v1/publish/a?split=lines&timeout=10s");
+            let request = bridge.post("/v1/publish/a?split=lines&timeout=30s");
             tokio::spawn(request.body("1\n".repeat(20_000)).send())
         })
         .collect();

@@ -359,9 +359,11 @@ impl Bridge {
         self.process.lock().expect("no holder panics").exited()
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and until all that it has said can be read.
     pub(crate) async fn wait_exit(&self, bound: Duration) -> ExitStatus {
-        eventually_some(bound, "natsway ends", async || self.exited()).await
+        let status = eventually_some(bound, "natsway ends", async || self.exited()).await;
+        self.output().finished().await;
+        status
     }
 
     /// Resident memory.

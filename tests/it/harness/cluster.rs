@@ -2,13 +2,14 @@
 
 use super::eventually::{SOON, eventually};
 use super::nats::{Builder, Nats};
-use super::process::some_port;
+use super::process::Port;
 
 const SIZE: usize = 3;
 
 /// The nodes; each can be killed, paused and restarted by itself.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Nats>,
+    _routes: Vec<Port>,
 }
 
 impl Cluster {
@@ -66,13 +67,14 @@ impl Cluster {
     }
 
     fn spawn(config: &str) -> Self {
-        let routes: Vec<u16> = (0..SIZE).map(|_| some_port()).collect();
+        let routes: Vec<Port> = (0..SIZE).map(|_| Port::some()).collect();
         let urls: Vec<String> = routes
             .iter()
-            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
+            .map(|port| format!("\"nats://127.0.0.1:{}\"", port.number()))
             .collect();
         let name = format!("cluster-{:08x}", rand::random::<u32>());
-        let node = |(index, route): (usize, &u16)| -> Nats {
+        let node = |(index, route): (usize, &Port)| -> Nats {
+            let route = route.number();
             let builder: Builder = Nats::builder()
                 .name(&format!("{name}-n{index}"))
                 .config(config)
@@ -80,10 +82,11 @@ impl Cluster {
                     "cluster {{ name: {name}, listen: \"127.0.0.1:{route}\", routes: [{}] }}",
                     urls.join(", ")
                 ));
-            builder.spawn(some_port(), some_port())
+            builder.spawn()
         };
         Self {
             nodes: routes.iter().enumerate().map(node).collect(),
+            _routes: routes,
         }
     }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::eventually::{SOON, eventually, eventually_some};
-use super::process::{Output, Process, some_port};
+use super::process::{Output, Port, Process};
 use super::watchdog::Watched;
 use super::{raw, within};
 
@@ -56,19 +56,21 @@ impl Builder {
     }
 
     async fn attempt(self) -> Option<Nats> {
-        let (port, http) = (some_port(), some_port());
-        let nats = self.spawn(port, http);
+        let nats = self.spawn();
         nats.answers().await.then_some(nats)
     }
 
-    /// Starts it on given ports without waiting: members of a cluster need each other.
-    pub(crate) fn spawn(self, port: u16, http: u16) -> Nats {
+    /// Starts it without waiting: members of a cluster need each other.
+    pub(crate) fn spawn(self) -> Nats {
+        let ports = [Port::some(), Port::some()];
+        let [port, http] = [&ports[0], &ports[1]].map(Port::number);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let nats = Nats {
             port,
             http,
             output: Output::default(),
             process: Mutex::new(None),
+            _ports: ports,
             builder: Mutex::new(self),
             dir,
             _watched: Watched::this_test(),
@@ -86,6 +88,8 @@ pub(crate) struct Nats {
     http: u16,
     output: Output,
     process: Mutex<Option<Process>>,
+    /// Given back when the process is gone.
+    _ports: [Port; 2],
     builder: Mutex<Builder>,
     dir: TempDir,
     _watched: Watched,

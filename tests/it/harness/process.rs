@@ -1,6 +1,7 @@
 //! A child process that is this test's own: its output is kept, it dies with its owner, and when
 //! the test fails its last lines are shown.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -167,8 +168,37 @@ impl Drop for Process {
     }
 }
 
-/// A port outside the range that the kernel hands to outgoing connections, so that a server can
-/// take it again after a restart. It may be taken all the same: whoever binds tries the next.
+/// The ports of all who hold one.
+static PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A port outside the range that the kernel hands to outgoing connections, and that no other test gets
+/// while this one holds it, so that a server can take it again after a restart. It may be taken all the
+/// same: whoever binds tries the next.
+pub(crate) struct Port(u16);
+
+impl Port {
+    pub(crate) fn some() -> Self {
+        let mut ports = PORTS.lock().expect("no holder panics");
+        loop {
+            let number = rand::random_range(10_300..32_000);
+            if ports.insert(number) {
+                return Self(number);
+            }
+        }
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.0
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        PORTS.lock().expect("no holder panics").remove(&self.0);
+    }
+}
+
+/// The same for who takes it at once, or tries another.
 pub(crate) fn some_port() -> u16 {
-    rand::random_range(10_300..32_000)
+    Port::some().number()
 }

@@ -6,7 +6,7 @@ use crate::harness::{Bridge, Nats, SOON, eventually, within};
 
 const TIGHT: &str = "
 api: { subscribe: { streams_max: 1 } }
-http: { body_timeout: 300ms, compression: true }
+http: { body_timeout: 3s, compression: true }
 streams: { keep_alive: 200ms, max_age: 1h }
 memory: { bodies: 1MiB, streams: 3MiB }
 cors: { origins: [\"https://app.example\"] }

@@ -105,7 +105,7 @@ async fn a_batch_with_ids_can_be_sent_again_until_all_of_it_is_stored_once() {
                 }
                 if from == 901 && elections.get() > 0 {
                     elections.set(elections.get() - 1);
-                    nats.js("STREAM.LEADER.STEPDOWN.S", &json!({})).await;
+                    nats.step_down("STREAM.LEADER.STEPDOWN.S").await;
                 }
             }
             drop(sender);

@@ -9,7 +9,7 @@ use super::load::{Load, Shape};
 use crate::harness::cluster::Cluster;
 use crate::harness::faults::Proxy;
 use crate::harness::history::Promise;
-use crate::harness::{Answer, Bridge, SOON, eventually, respond, soak};
+use crate::harness::{Answer, Bridge, SOON, eventually, eventually_some, respond, soak};
 
 const LOAD: Shape = Shape {
     subject: "ticks.now",
@@ -70,21 +70,19 @@ const MESSAGES: [(&str, &str); 1] = [("link", "messages-0")];
 /// Publishes more than the sockets on the way to a server hold, and asks something behind it; returns
 /// when all of that waits.
 async fn ask_much(bridge: &Bridge) -> JoinSet<Answer> {
-    let waiting = async |least: f64| {
-        let name = "natsway_nats_queue_messages";
-        bridge.metric_becomes(name, &MESSAGES, |n| n >= least).await;
-        bridge.metric(name, &MESSAGES).await
+    let waiting = async |name: &str| {
+        bridge.metric_becomes(name, &MESSAGES, |n| n >= 20.0).await;
     };
     let mut asked = JoinSet::new();
     for i in 0..120 {
         let publish = bridge.post(&format!("/v1/publish/late.{i}"));
         asked.spawn(publish.body(vec![b'x'; 256 * 1024]).send());
     }
-    let before = waiting(20.0).await;
+    waiting("natsway_nats_queue_messages").await;
     for _ in 0..20 {
         asked.spawn(bridge.post("/v1/request/asked").body("?").send());
     }
-    waiting(before + 20.0).await;
+    waiting("natsway_nats_replies_pending").await;
     asked
 }
 
@@ -147,17 +145,29 @@ async fn killing_nodes_in_turn_is_survived() {
 }
 
 /// The node that a link was last connected to.
-fn node_of(bridge: &Bridge, link: &str) -> String {
-    let log = bridge.log();
-    let mut connected = log.iter().filter(|line| {
-        let text = line.to_string();
-        text.contains("\"connected to NATS\"") && text.contains(&format!("\"{link}\""))
-    });
-    let last = connected.next_back().expect("it was connected");
-    let server = last["server"]
-        .as_str()
-        .or(last["fields"]["server"].as_str());
-    server.expect("the server is named").to_owned()
+async fn node_of(bridge: &Bridge, link: &str) -> String {
+    let connects = [("link", link)];
+    let connects = bridge.metric("natsway_nats_connects_total", &connects);
+    let connects = connects.await as usize;
+    // A connect is counted before it is logged.
+    eventually_some(SOON, "the log names the node", async || {
+        let mut connected = bridge.log();
+        connected.retain(|line| {
+            let text = line.to_string();
+            text.contains("\"connected to NATS\"") && text.contains(&format!("\"{link}\""))
+        });
+        let last = connected.last().filter(|_| connected.len() >= connects)?;
+        let server = last["server"]
+            .as_str()
+            .or(last["fields"]["server"].as_str());
+        Some(server.expect("the server is named").to_owned())
+    })
+    .await
+}
+
+/// Whether its messages and subscriptions go over different nodes.
+async fn is_on_two_nodes(bridge: &Bridge) -> bool {
+    node_of(bridge, "messages-0").await != node_of(bridge, "subscriptions").await
 }
 
 /// A natsway whose messages and subscriptions go over different nodes.
@@ -165,7 +175,7 @@ async fn bridge_on_two_nodes(cluster: &Cluster) -> Bridge {
     for _ in 0..40 {
         let bridge = Bridge::builder().servers(&cluster.urls()).start().await;
         bridge.is_connected().await;
-        if node_of(&bridge, "messages-0") != node_of(&bridge, "subscriptions") {
+        if is_on_two_nodes(&bridge).await {
             return bridge;
         }
     }
@@ -177,7 +187,7 @@ async fn a_reader_goes_on_when_messages_move_to_another_node() {
     let cluster = Cluster::start().await;
     let bridge = bridge_on_two_nodes(&cluster).await;
     let mut reader = bridge.sse("/v1/subscribe/moved").await.expect_ok();
-    cluster.node(&node_of(&bridge, "messages-0")).kill9();
+    cluster.node(&node_of(&bridge, "messages-0").await).kill9();
     let link = [("link", "messages-0")];
     bridge
         .metric_becomes("natsway_nats_connects_total", &link, |count| count >= 2.0)
@@ -185,8 +195,7 @@ async fn a_reader_goes_on_when_messages_move_to_another_node() {
     bridge.is_connected().await;
     let publish = bridge.post("/v1/publish/moved?timeout=5s").body("after");
     publish.send().await.expect(204);
-    let elsewhere = node_of(&bridge, "messages-0") != node_of(&bridge, "subscriptions");
-    let (mut told, mut seen) = (!elsewhere, false);
+    let (mut told, mut seen) = (!is_on_two_nodes(&bridge).await, false);
     while !(told && seen) {
         let event = reader.event().await.expect("the stream goes on");
         match event.event.as_deref() {

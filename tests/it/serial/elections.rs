@@ -95,9 +95,9 @@ async fn an_election_is_never_taken_for_something_that_is_not_there() {
     }
     for _ in 0..soak(1, 60) {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        nats.js("STREAM.LEADER.STEPDOWN.S", &json!({})).await;
+        nats.step_down("STREAM.LEADER.STEPDOWN.S").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        nats.js("CONSUMER.LEADER.STEPDOWN.S.c", &json!({})).await;
+        nats.step_down("CONSUMER.LEADER.STEPDOWN.S.c").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         // While there is none, nobody answers.
         let _no_matter = system

@@ -172,7 +172,7 @@ async fn bodies_that_do_not_end_stay_within_their_limit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_nobody_reads_stay_within_their_limit() {
-    let crowd = Crowd::of("request", "").await;
+    let crowd = Crowd::of("request", "streams: { keep_alive: 120s }").await;
     respond(&crowd.nats, "much", vec![b'x'; LENGTH]).await;
     let mut sockets = Vec::new();
     for _ in 0..crowd.clients {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::harness::client::Opened;
-use crate::harness::{Bridge, Nats, SOON, eventually, raw, soak, within};
+use crate::harness::{Bridge, Nats, SOON, eventually, eventually_some, raw, soak, within};
 
 const READERS: usize = 100;
 
@@ -202,9 +202,11 @@ async fn poison_from_other_publishers_is_survived() {
     for (what, subject, headers) in POISON {
         let after = publisher.send(frame(subject, *headers)).await;
         let sent = Instant::now();
-        eventually(SOON, "every reader sees what comes after", async || {
+        eventually_some(SOON, "every reader sees what comes after", async || {
+            let ended = reading.try_join_next();
+            assert!(ended.is_none(), "a reader ended early: {ended:?}");
             let mut seen = all.iter().map(|of| of.seen.load(Ordering::SeqCst));
-            reading.len() < READERS || seen.all(|number| number >= after)
+            seen.all(|number| number >= after).then_some(())
         })
         .await;
         let took = sent.elapsed();

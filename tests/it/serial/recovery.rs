@@ -276,7 +276,21 @@ async fn a_frozen_server_costs_callers_their_deadline_and_natsway_no_memory() {
     let paused = tokio::time::Instant::now();
     let noticed = async {
         bridge.is_disconnected().await;
-        paused.elapsed()
+        let noticed = paused.elapsed();
+        // Each link by itself: the reader's, and the one that the load goes over.
+        let (disconnects, link) = (
+            "natsway_nats_disconnects_total",
+            [("link", "subscriptions")],
+        );
+        bridge
+            .metric_becomes(disconnects, &link, |n| n >= 1.0)
+            .await;
+        let (problems, code) = (
+            "natsway_http_problems_total",
+            [("code", "nats-disconnected")],
+        );
+        bridge.metric_becomes(problems, &code, |n| n >= 1.0).await;
+        noticed
     };
     let (after, noticed) = tokio::join!(peak_rss(&bridge, frozen), noticed);
     let three_pings = Duration::from_secs(3);

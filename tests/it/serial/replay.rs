@@ -56,7 +56,7 @@ async fn leaders_that_step_down_cost_no_message() {
     let done = Arc::new(AtomicBool::new(false));
     let unrest = async {
         while !done.load(Ordering::Relaxed) {
-            nats.js("STREAM.LEADER.STEPDOWN.S", &json!({})).await;
+            nats.step_down("STREAM.LEADER.STEPDOWN.S").await;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };

@@ -126,15 +126,27 @@ impl Ticks {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Publishes at a rate for a while.
-    async fn publish(&self, client: &async_nats::Client, rate_hz: u64, lasts: Duration) {
+    /// Publishes so many at a rate, but never gets so far ahead of those that read that they could lose
+    /// something.
+    async fn publish(
+        &self,
+        client: &async_nats::Client,
+        rate_hz: u64,
+        count: u64,
+        slowest: impl Fn() -> u64,
+    ) {
         let filler = "x".repeat(soak(1000, 40));
         let (begun, first) = (Instant::now(), self.count());
+        let last = first + count;
         let mut ticks = tokio::time::interval(Duration::from_millis(5));
-        while begun.elapsed() < lasts {
+        while self.count() < last {
             ticks.tick().await;
             let due = first + (begun.elapsed().as_secs_f64() * rate_hz as f64) as u64;
-            for n in self.count()..due {
+            for n in self.count()..due.min(last) {
+                eventually(SOON, "whoever reads keeps up", async || {
+                    n < slowest() + soak(200, 512)
+                })
+                .await;
                 let payload = format!("{{\"n\":{n},\"filler\":\"{filler}\"}}");
                 self.sent_us[n as usize].store(self.now_us(), Ordering::SeqCst);
                 client.publish("ticks", payload.into()).await.unwrap();
@@ -210,7 +222,11 @@ impl Crowd {
         lasts: Duration,
     ) -> f64 {
         let (begun, first) = (Instant::now(), ticks.count());
-        ticks.publish(client, rate_hz, lasts).await;
+        let count = (lasts.as_secs_f64() * rate_hz as f64) as u64;
+        let slowest = || self.at.iter().map(|at| at.load(Ordering::SeqCst)).min();
+        ticks
+            .publish(client, rate_hz, count, || slowest().unwrap_or(u64::MAX))
+            .await;
         self.has_read(ticks.count()).await;
         let rate = (ticks.count() - first) as f64 / begun.elapsed().as_secs_f64();
         // Of a machine at its limit this says more about the machine, so nothing rests on it.
@@ -242,7 +258,7 @@ async fn a_stalled_reader_loses_the_oldest_and_nobody_else_loses_anything() {
     let (readers, rate_hz) = (soak(100, 1000), soak(200, 1000));
     let phase = soak(Duration::from_millis(800), Duration::from_secs(8));
     // Time for the socket to fill, for the ring to go round, and more.
-    let stalled_phase = soak(Duration::from_secs(3), phase);
+    let stalled_phase = soak(Duration::from_secs(4), phase);
     let rounds = soak(1, 3);
     let nats = Nats::start().await;
     let yaml = "

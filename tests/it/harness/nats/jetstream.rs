@@ -1,7 +1,10 @@
 //! JetStream by its API subjects, so that tests do not share a client library's view with natsway.
 
+use std::time::Duration;
+
 use async_nats::RequestError;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::Nats;
 use crate::harness::eventually::{SOON, eventually_some};
@@ -19,6 +22,18 @@ impl Nats {
         let reply = client.request(format!("$JS.API.{verb}"), payload.into());
         let payload = reply.await?.payload;
         Ok(serde_json::from_slice(&payload).expect("the JetStream API speaks JSON"))
+    }
+
+    /// Has a leader step down, as `STREAM.LEADER.STEPDOWN.<stream>` does: asks again until one says so, for
+    /// while there is none nobody may answer.
+    pub(crate) async fn step_down(&self, verb: &str) {
+        let nothing = json!({});
+        eventually_some(SOON, "a leader steps down", async || {
+            let asked = timeout(Duration::from_secs(2), self.try_js(verb, &nothing));
+            let answer = asked.await.ok()?.ok()?;
+            (answer["success"] == true).then_some(())
+        })
+        .await;
     }
 
     /// Creates a stream in a file store; `more` adds to or replaces members of its configuration.
