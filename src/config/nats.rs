@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     endpoint::Buffer,
     errors::Findings,
+    schema,
     text::{self, DurationText},
 };
 use crate::subject::Subject;
@@ -45,6 +46,7 @@ pub struct Nats {
     /// The prefix of natsway's inboxes; a random token is added. The NATS user needs to publish and subscribe on `<prefix>.>`.
     pub inbox_prefix: String,
     /// Messages waiting to be sent on one connection; when full, a request is answered 503 `overloaded`. The default is what one connection sends in a fraction of a second.
+    #[schemars(transform = schema::defaults_are_merged)]
     pub buffer: Buffer,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use schemars::generate::SchemaSettings;
+use schemars::{Schema, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::Config;
@@ -24,6 +24,11 @@ pub(super) fn generate() -> Value {
         .to_value();
     schema["title"] = "natsway".into();
     schema
+}
+
+/// For an object whose keys all have defaults where it stands: who gives one of them need not give the others.
+pub(super) fn defaults_are_merged(schema: &mut Schema) {
+    schema.remove("required");
 }
 
 /// What may stand under a path of keys.

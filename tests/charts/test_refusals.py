@@ -55,6 +55,7 @@ ACCEPTED = [
     "--set replicaCount=2 --set config.api.jetstream=false",
     "--set autoscaling.enabled=true --set autoscaling.minReplicas=1 --set autoscaling.maxReplicas=1",
     "--set terminationGracePeriodSeconds=31",
+    "--set config.nats.buffer.bytes=8MiB --set config.api.subscribe.buffer.messages=10",
     "--set config.nats.auth.user=shop --set config.nats.auth.password_file=/run/password",
 ]
 SIDECAR_REFUSED = {

@@ -9,6 +9,7 @@ use super::SECOND;
 use crate::config::{
     endpoint::{Breaker, Buffer, Concurrency, OnSlow, Rate, SizeLimit, Subjects, WhenDisconnected},
     errors::Findings,
+    schema,
     text::{self, DurationText, Switched},
 };
 
@@ -43,6 +44,7 @@ pub struct Subscribe {
     /// What happens to a reader that is too slow.
     pub on_slow: OnSlow,
     /// How far a reader may fall behind. A thousand messages ride out a pause of a second or so; 1 MiB keeps ten thousand readers bounded together with `memory.streams`.
+    #[schemars(transform = schema::defaults_are_merged)]
     pub buffer: Buffer,
 }
 
