@@ -39,7 +39,7 @@ pub use link::{Call, Confirm, Link, LinkState};
 pub use message::{Inbound, Outbound, header_block_bytes};
 pub use pending::{Pending, PendingReply, Replies, RunConfirm};
 pub use pool::Nats;
-pub use queue::QueueLimits;
+pub use queue::{QueueLimits, bytes_in_queue};
 pub use room::{Drawn, Reply, Room};
 pub use settings::{Auth, Credential, Settings, Tls};
 pub use stats::LinkStats;

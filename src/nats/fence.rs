@@ -37,12 +37,20 @@ const LATE: Duration = Duration::from_millis(500);
 /// How many events async-nats keeps for us; it drops what does not fit.
 const CHANNEL_CAPACITY: u64 = 128;
 
+/// Somebody who waits for a fence with a message to a subject, or with several that share a fate.
+#[derive(Clone, Debug)]
+pub(super) struct Waiter {
+    pub(super) subject: Subject,
+    pub(super) messages: usize,
+    pub(super) ticket: Arc<Ticket>,
+}
+
 /// The tickets that one fence settles.
 #[derive(Debug)]
 struct Fence {
     /// Which marker it went to.
     marker: usize,
-    waiters: Vec<(Subject, Arc<Ticket>)>,
+    waiters: Vec<Waiter>,
     messages: usize,
     sent: Instant,
     /// How many events had come by then.
@@ -118,14 +126,14 @@ impl Fences {
 
     /// Registers a fence before its messages are handed over, so that an early error finds them. Returns
     /// the marker it has to go to.
-    pub(super) fn register(&self, waiters: Vec<(Subject, Arc<Ticket>)>, messages: usize) -> usize {
+    pub(super) fn register(&self, waiters: Vec<Waiter>, messages: usize) -> usize {
         let mut state = self.state.lock();
         let marker = state.next_marker();
         if state.failed {
             drop(state);
             waiters
                 .iter()
-                .for_each(|(_, ticket)| ticket.settle_disconnected());
+                .for_each(|waiter| waiter.ticket.settle_disconnected());
             return marker;
         }
         state.messages += messages;
@@ -144,8 +152,8 @@ impl Fences {
     pub(super) fn came_back(&self, marker: usize) -> Option<Duration> {
         loop {
             let (fence, verdict) = self.take_oldest(marker)?;
-            for (_, ticket) in &fence.waiters {
-                ticket.settle(verdict);
+            for waiter in &fence.waiters {
+                waiter.ticket.settle(verdict);
             }
             self.settled.notify_one();
             if fence.marker == marker {
@@ -174,8 +182,8 @@ impl Fences {
     pub(super) fn deny(&self, subject: &str, verdict: Verdict) {
         let state = self.state.lock();
         let waiters = state.fences.iter().flat_map(|fence| &fence.waiters);
-        for (_, ticket) in waiters.filter(|(of, _)| of.as_str() == subject) {
-            ticket.settle(verdict);
+        for waiter in waiters.filter(|waiter| waiter.subject.as_str() == subject) {
+            waiter.ticket.settle(verdict);
         }
     }
 
@@ -183,7 +191,8 @@ impl Fences {
     pub(super) fn waiting_for(&self, subject: &str) -> usize {
         let state = self.state.lock();
         let waiters = state.fences.iter().flat_map(|fence| &fence.waiters);
-        waiters.filter(|(of, _)| of.as_str() == subject).count()
+        let of_it = waiters.filter(|waiter| waiter.subject.as_str() == subject);
+        of_it.map(|waiter| waiter.messages).sum()
     }
 
     /// The connection is gone: nobody knows what became of what was handed over.
@@ -194,8 +203,8 @@ impl Fences {
             state.messages = 0;
             std::mem::take(&mut state.fences)
         };
-        for (_, ticket) in fences.iter().flat_map(|fence| &fence.waiters) {
-            ticket.settle_disconnected();
+        for waiter in fences.iter().flat_map(|fence| &fence.waiters) {
+            waiter.ticket.settle_disconnected();
         }
         self.settled.notify_one();
     }

@@ -132,13 +132,11 @@ impl Replies {
     pub async fn send(&self, message: Outbound, deadline: Instant) -> Result<(), Failure> {
         self.connection.check(&message)?;
         let ticket = Ticket::new();
-        let entry = Entry {
-            load: Load::One(message),
-            reply: Some(self.subject()),
-            ticket: Some(Arc::clone(&ticket)),
-            settle: Settle::Flush,
-        };
-        self.connection.queue.push(entry)?;
+        let waiting = Some(Arc::clone(&ticket));
+        let entry = Entry::new(Load::One(message), waiting, Settle::Flush);
+        self.connection
+            .queue
+            .push(entry.with_reply(self.subject()))?;
         ticket.outcome_by(deadline).await
     }
 

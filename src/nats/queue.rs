@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::{option, vec};
 
 use async_nats::Subject;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::ticket::Ticket;
@@ -13,6 +13,12 @@ use super::{Failure, Outbound, Refused};
 
 /// What an entry counts beside its bytes, so that empty messages are bounded in bytes, too.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// The bytes that a message counts in a queue.
+#[must_use]
+pub fn bytes_in_queue(message: &Outbound) -> usize {
+    message.wire_bytes() + ENTRY_OVERHEAD_BYTES
+}
 
 /// One message, or a run of them that shares a fate.
 #[derive(Debug)]
@@ -22,14 +28,8 @@ pub(super) enum Load {
 }
 
 impl Load {
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::One(message) => message.wire_bytes() + ENTRY_OVERHEAD_BYTES,
-            Self::Many(messages) => messages
-                .iter()
-                .map(|m| m.wire_bytes() + ENTRY_OVERHEAD_BYTES)
-                .sum(),
-        }
+    fn bytes(&self) -> usize {
+        self.messages().iter().map(bytes_in_queue).sum()
     }
 
     /// The message, where it is a single one.
@@ -73,12 +73,38 @@ impl IntoIterator for Load {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) load: Load,
+    /// What the load counts.
+    bytes: usize,
     /// Where a reply to a single message goes to.
     pub(super) reply: Option<Subject>,
     /// None: nobody waits (`confirm=none`).
     pub(super) ticket: Option<Arc<Ticket>>,
     /// Whether a fence settles the ticket; else a reply does, or the hand-over itself.
     pub(super) settle: Settle,
+}
+
+impl Entry {
+    pub(super) fn new(load: Load, ticket: Option<Arc<Ticket>>, settle: Settle) -> Self {
+        let bytes = load.bytes();
+        Self {
+            load,
+            bytes,
+            reply: None,
+            ticket,
+            settle,
+        }
+    }
+
+    /// A single message whose reply goes to a subject.
+    pub(super) fn with_reply(mut self, reply: Subject) -> Self {
+        self.reply = Some(reply);
+        self
+    }
+
+    /// Nothing but a fence, which settles the ticket.
+    pub(super) fn fence(ticket: Arc<Ticket>) -> Self {
+        Self::new(Load::Many(Vec::new()), Some(ticket), Settle::Fence)
+    }
 }
 
 /// What settles a ticket.
@@ -130,26 +156,56 @@ impl SendQueue {
     /// message as large as the server allows can be sent whatever the limit. A closed queue hands a
     /// single message back: another connection may take it.
     pub(super) fn push(&self, entry: Entry) -> Result<(), Refused> {
-        let (bytes, messages) = (entry.load.bytes(), entry.load.len());
-        let mut state = self.state.lock();
-        if state.closed {
-            drop(state);
-            return Err(Refused::disconnected(entry.load.into_one()));
+        match self.admit(entry.load.len(), entry.bytes) {
+            Ok(state) => {
+                self.push_admitted(state, entry);
+                Ok(())
+            }
+            Err(Failure::Disconnected) => Err(Refused::disconnected(entry.load.into_one())),
+            Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// As [`Self::push`], with a run that counts so many bytes; one that is not taken stays where it is.
+    pub(super) fn push_run(
+        &self,
+        run: &mut Vec<Outbound>,
+        bytes: usize,
+        ticket: Arc<Ticket>,
+        settle: Settle,
+    ) -> Result<(), Failure> {
+        let state = self.admit(run.len().max(1), bytes)?;
+        let entry = Entry {
+            load: Load::Many(std::mem::take(run)),
+            bytes,
+            reply: None,
+            ticket: Some(ticket),
+            settle,
+        };
+        self.push_admitted(state, entry);
+        Ok(())
+    }
+
+    fn admit(&self, messages: usize, bytes: usize) -> Result<MutexGuard<'_, State>, Failure> {
+        let state = self.state.lock();
         let full = state.messages + messages > self.limits.messages
             || state.bytes + bytes > self.limits.bytes;
-        if full && !state.entries.is_empty() {
-            return Err(Failure::BufferFull.into());
+        match state.closed {
+            true => Err(Failure::Disconnected),
+            false if full && !state.entries.is_empty() => Err(Failure::BufferFull),
+            false => Ok(state),
         }
-        state.bytes += bytes;
-        state.messages += messages;
+    }
+
+    fn push_admitted(&self, mut state: MutexGuard<'_, State>, entry: Entry) {
+        state.bytes += entry.bytes;
+        state.messages += entry.load.len();
         let wake = state.entries.is_empty();
         state.entries.push_back(entry);
         drop(state);
         if wake {
             self.readable.notify_one();
         }
-        Ok(())
     }
 
     /// Waits until there is something to take.
@@ -164,7 +220,7 @@ impl SendQueue {
         let mut state = self.state.lock();
         let (mut bytes, mut messages) = (0, 0);
         while let Some(entry) = state.entries.front() {
-            let (more_bytes, more) = (entry.load.bytes(), entry.load.len());
+            let (more_bytes, more) = (entry.bytes, entry.load.len());
             if !batch.is_empty()
                 && (bytes + more_bytes > bytes_max || messages + more > messages_max)
             {
@@ -219,12 +275,8 @@ mod tests {
     use super::*;
 
     fn entry(bytes: usize) -> Entry {
-        Entry {
-            load: Load::One(Outbound::new("a".into(), Bytes::from(vec![0; bytes]))),
-            reply: None,
-            ticket: Some(Ticket::new()),
-            settle: Settle::Fence,
-        }
+        let message = Outbound::new("a".into(), Bytes::from(vec![0; bytes]));
+        Entry::new(Load::One(message), Some(Ticket::new()), Settle::Fence)
     }
 
     fn push(queue: &SendQueue, bytes: usize) -> Result<(), Failure> {

@@ -16,8 +16,10 @@ use async_nats::{PublishErrorKind, Subject};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::Outbound;
 use super::connection::Connection;
-use super::queue::{Entry, Load, Settle};
+use super::fence::Waiter;
+use super::queue::{Entry, Settle};
 use super::ticket::{Ticket, Verdict};
 
 /// The most that is handed over before a flush. A flush waits its turn among all connections' tasks, so
@@ -59,7 +61,7 @@ pub(super) async fn run(connection: Arc<Connection>, before: Option<Arc<Connecti
 struct Sender {
     connection: Arc<Connection>,
     entries: Vec<Entry>,
-    waiters: Vec<(Subject, Arc<Ticket>)>,
+    waiters: Vec<Waiter>,
     flushed: Vec<Arc<Ticket>>,
     /// How many of the batch nobody waits for, until it is flushed.
     unconfirmed: u64,
@@ -144,11 +146,15 @@ impl Sender {
     fn count(&mut self) {
         let (mut messages, mut bytes) = (0, 0);
         for entry in &self.entries {
-            let count = entry.load.len() as u64;
-            messages += count;
-            self.unconfirmed += if entry.ticket.is_none() { count } else { 0 };
-            let payloads = entry.load.messages().iter().map(|message| &message.payload);
-            bytes += payloads.map(|payload| payload.len() as u64).sum::<u64>();
+            let load = entry.load.messages();
+            messages += load.len() as u64;
+            bytes += load
+                .iter()
+                .map(|message| message.payload.len() as u64)
+                .sum::<u64>();
+            if entry.ticket.is_none() {
+                self.unconfirmed += load.len() as u64;
+            }
         }
         let stats = &self.connection.signals.stats;
         stats.sent_messages.fetch_add(messages, Ordering::Relaxed);
@@ -165,22 +171,10 @@ impl Sender {
             if !ticket.hand_over() {
                 return false;
             }
-            match (entry.settle, &entry.load) {
-                (Settle::Fence, Load::One(message)) => {
-                    waiters.push((message.subject.clone(), Arc::clone(ticket)))
-                }
-                (Settle::Fence, Load::Many(messages)) if messages.is_empty() => {
-                    waiters.push((Subject::from_static(""), Arc::clone(ticket)));
-                }
-                (Settle::Fence, Load::Many(messages)) => {
-                    waiters.extend(
-                        messages
-                            .iter()
-                            .map(|message| (message.subject.clone(), Arc::clone(ticket))),
-                    );
-                }
-                (Settle::Flush, _) => flushed.push(Arc::clone(ticket)),
-                (Settle::Reply, _) => {}
+            match entry.settle {
+                Settle::Fence => wait(waiters, ticket, entry.load.messages()),
+                Settle::Flush => flushed.push(Arc::clone(ticket)),
+                Settle::Reply => {}
             }
             true
         });
@@ -222,5 +216,22 @@ impl Sender {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Has a ticket wait for the fence behind its messages, once for those in a row that have one subject.
+fn wait(waiters: &mut Vec<Waiter>, ticket: &Arc<Ticket>, messages: &[Outbound]) {
+    let mut add = |subject, messages| {
+        waiters.push(Waiter {
+            subject,
+            messages,
+            ticket: Arc::clone(ticket),
+        });
+    };
+    if messages.is_empty() {
+        add(Subject::from_static(""), 0);
+    }
+    for same in messages.chunk_by(|one, next| one.subject == next.subject) {
+        add(same[0].subject.clone(), same.len());
     }
 }

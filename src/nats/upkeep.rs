@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 
 use super::connection::Connection;
-use super::queue::{Entry, Load, Settle};
+use super::queue::Entry;
 use super::ticket::Ticket;
 
 /// How often late fences are looked for.
@@ -59,13 +59,7 @@ fn send_fence(connection: &Connection) {
     // Where there is no room the sender needs something that waits, to look whether a fence may go alone.
     let has_room = connection.signals.fences.has_room() || connection.queue.depth().0 == 0;
     if connection.rights.can_fence() && has_room {
-        let entry = Entry {
-            load: Load::Many(Vec::new()),
-            reply: None,
-            ticket: Some(Ticket::new()),
-            settle: Settle::Fence,
-        };
         // A full queue has fences of its own.
-        let _full = connection.queue.push(entry);
+        let _full = connection.queue.push(Entry::fence(Ticket::new()));
     }
 }

@@ -84,7 +84,8 @@ impl Flight {
     }
 
     pub(super) fn run_sent(&mut self, run: &mut Run, pending: Pending) {
-        let Run { lines, weight, .. } = std::mem::take(run);
+        let next = Run::with_capacity(run.lines.len());
+        let Run { lines, weight, .. } = std::mem::replace(run, next);
         self.push(Item {
             lines: lines.len(),
             sent: Sent::Run(lines),

@@ -10,14 +10,6 @@ use crate::nats::{Connection, Link, Outbound};
 const RUN_BYTES_MAX: usize = 64 * 1024;
 const RUN_MESSAGES_MAX: usize = 512;
 
-/// What a message takes in a queue beside its bytes.
-const MESSAGE_BYTES: usize = 96;
-
-/// The bytes that a message counts in a window.
-pub(super) fn weight(message: &Outbound) -> usize {
-    message.counted_bytes() + message.subject.len() + MESSAGE_BYTES
-}
-
 /// Messages that are sent together and share a fate.
 #[derive(Debug, Default)]
 pub(super) struct Run {
@@ -27,14 +19,23 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// One that is likely to hold as many as the one before.
+    pub(super) fn with_capacity(messages: usize) -> Self {
+        Self {
+            messages: Vec::with_capacity(messages),
+            lines: Vec::with_capacity(messages),
+            weight: 0,
+        }
+    }
+
     /// Whether a message may still join.
     pub(super) fn fits(&self, weight: usize) -> bool {
         self.messages.is_empty()
             || (self.weight + weight <= RUN_BYTES_MAX && self.messages.len() < RUN_MESSAGES_MAX)
     }
 
-    pub(super) fn push(&mut self, line: u64, message: Outbound) {
-        self.weight += weight(&message);
+    pub(super) fn push(&mut self, line: u64, message: Outbound, weight: usize) {
+        self.weight += weight;
         self.messages.push(message);
         self.lines.push(line);
     }
@@ -72,16 +73,20 @@ impl Lanes {
         self.0.iter().position(|lane| Arc::ptr_eq(&lane.link, link))
     }
 
-    /// The one over a link, if a message can join its run at once.
-    pub(super) fn with_room(&self, link: &Arc<Link>, message: &Outbound) -> Option<usize> {
+    /// The run over a link, if a message of this weight can join it at once.
+    pub(super) fn with_room(
+        &mut self,
+        link: &Arc<Link>,
+        message: &Outbound,
+        weight: usize,
+    ) -> Option<&mut Run> {
         let lane = self.known(link)?;
         let Lane {
             connection, run, ..
-        } = &self.0[lane];
-        let joins = run.fits(weight(message))
-            && !connection.is_uncertain()
-            && connection.check(message).is_ok();
-        joins.then_some(lane)
+        } = &mut self.0[lane];
+        let joins =
+            run.fits(weight) && !connection.is_uncertain() && connection.check(message).is_ok();
+        joins.then_some(run)
     }
 
     /// The lines that were gathered and not sent; they are not any more.

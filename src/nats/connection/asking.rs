@@ -95,11 +95,7 @@ impl Connection {
         ticket: &Arc<Ticket>,
     ) -> Result<(), Refused> {
         let ticket = Some(Arc::clone(ticket));
-        self.queue.push(Entry {
-            load: Load::One(message),
-            reply: Some(reply),
-            ticket,
-            settle: Settle::Reply,
-        })
+        let entry = Entry::new(Load::One(message), ticket, Settle::Reply);
+        self.queue.push(entry.with_reply(reply))
     }
 }

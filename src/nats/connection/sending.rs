@@ -17,12 +17,8 @@ impl Connection {
     /// Takes a message that nobody waits for.
     pub(in crate::nats) fn accept(&self, message: Outbound) -> Result<(), Refused> {
         self.check(&message)?;
-        self.queue.push(Entry {
-            load: Load::One(message),
-            reply: None,
-            ticket: None,
-            settle: Settle::Flush,
-        })
+        let entry = Entry::new(Load::One(message), None, Settle::Flush);
+        self.queue.push(entry)
     }
 
     /// Queues a message whose outcome is known when the server has read it.
@@ -32,12 +28,8 @@ impl Connection {
         }
         self.check(&message)?;
         let ticket = Ticket::new();
-        let entry = Entry {
-            load: Load::One(message),
-            reply: None,
-            ticket: Some(Arc::clone(&ticket)),
-            settle: Settle::Fence,
-        };
+        let waiting = Some(Arc::clone(&ticket));
+        let entry = Entry::new(Load::One(message), waiting, Settle::Fence);
         self.queue.push(entry)?;
         Ok(Pending {
             ticket,
@@ -45,16 +37,18 @@ impl Connection {
         })
     }
 
-    /// Queues a run of messages that share a fate, at once and in order. Where the server may deny
+    /// Queues a run of messages that share a fate, at once and in order, and empties it; `bytes` is what
+    /// they count in a queue ([`bytes_in_queue`](crate::nats::bytes_in_queue)). Where the server may deny
     /// messages unexpectedly ([`Self::is_uncertain`]) a run must be a single message, or nobody
     /// could tell which one was denied.
     ///
     /// # Errors
-    /// Nothing was sent: no right to a fence, a full queue, or no connection any more. Each message
-    /// should have passed [`Self::check`] before.
+    /// Nothing was sent, and the run is as it was: no right to a fence, a full queue, or no connection any
+    /// more. Each message should have passed [`Self::check`] before.
     pub fn begin_run(
         &self,
-        messages: Vec<Outbound>,
+        run: &mut Vec<Outbound>,
+        bytes: usize,
         confirm: RunConfirm,
     ) -> Result<Pending, Failure> {
         let settle = match confirm {
@@ -63,18 +57,12 @@ impl Connection {
             RunConfirm::Server => return Err(Failure::ConfirmUnavailable),
         };
         let ticket = Ticket::new();
-        let pending = Pending {
-            ticket: Arc::clone(&ticket),
+        self.queue
+            .push_run(run, bytes, Arc::clone(&ticket), settle)?;
+        Ok(Pending {
+            ticket,
             limit: self.client.max_payload(),
-        };
-        let load = Load::Many(messages);
-        self.queue.push(Entry {
-            load,
-            reply: None,
-            ticket: Some(ticket),
-            settle,
-        })?;
-        Ok(pending)
+        })
     }
 
     /// Waits until everything sent before has been read by the server.
@@ -86,13 +74,7 @@ impl Connection {
             return Err(Failure::ConfirmUnavailable);
         }
         let ticket = Ticket::new();
-        let entry = Entry {
-            load: Load::Many(Vec::new()),
-            reply: None,
-            ticket: Some(Arc::clone(&ticket)),
-            settle: Settle::Fence,
-        };
-        self.queue.push(entry)?;
+        self.queue.push(Entry::fence(Arc::clone(&ticket)))?;
         ticket.outcome_by(deadline).await
     }
 
@@ -111,7 +93,7 @@ impl Connection {
         if self.rights.can_fence() {
             return self.fence(deadline).await;
         }
-        let all = self.begin_run(Vec::new(), RunConfirm::Flushed)?;
+        let all = self.begin_run(&mut Vec::new(), 0, RunConfirm::Flushed)?;
         all.outcome(deadline).await?;
         self.settle(self.signals.fences.events(), deadline).await
     }

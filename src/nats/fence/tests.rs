@@ -1,10 +1,14 @@
 use super::*;
 use crate::nats::Failure;
 
-fn waiter(subject: &'static str) -> (Subject, Arc<Ticket>) {
+fn waiter(subject: &'static str) -> Waiter {
     let ticket = Ticket::new();
     assert!(ticket.hand_over());
-    (Subject::from_static(subject), ticket)
+    Waiter {
+        subject: Subject::from_static(subject),
+        messages: 1,
+        ticket,
+    }
 }
 
 async fn outcome(ticket: &Arc<Ticket>) -> Result<(), Failure> {
@@ -20,8 +24,8 @@ async fn a_marker_settles_the_oldest_fence_alone() {
     fences.register(vec![first.clone()], 1);
     fences.register(vec![second.clone()], 1);
     assert!(fences.came_back(0).is_some());
-    assert_eq!(outcome(&first.1).await, Ok(()));
-    assert_eq!(outcome(&second.1).await, Err(Failure::Timeout));
+    assert_eq!(outcome(&first.ticket).await, Ok(()));
+    assert_eq!(outcome(&second.ticket).await, Err(Failure::Timeout));
 }
 
 #[tokio::test]
@@ -31,8 +35,11 @@ async fn a_denied_message_is_never_confirmed() {
     fences.register(vec![denied.clone(), allowed.clone()], 2);
     fences.deny("no", Verdict::Denied);
     fences.came_back(0);
-    assert_eq!(outcome(&denied.1).await, Err(Failure::PermissionDenied));
-    assert_eq!(outcome(&allowed.1).await, Ok(()));
+    assert_eq!(
+        outcome(&denied.ticket).await,
+        Err(Failure::PermissionDenied)
+    );
+    assert_eq!(outcome(&allowed.ticket).await, Ok(()));
 }
 
 #[tokio::test]
@@ -49,8 +56,12 @@ async fn nothing_is_confirmed_where_a_denial_may_have_been_dropped() {
     }
     fences.came_back(0);
     fences.came_back(0);
-    assert_eq!(outcome(&crowded.1).await, Err(Failure::Lost));
-    assert_eq!(outcome(&next.1).await, Ok(()), "the channel was not full");
+    assert_eq!(outcome(&crowded.ticket).await, Err(Failure::Lost));
+    assert_eq!(
+        outcome(&next.ticket).await,
+        Ok(()),
+        "the channel was not full"
+    );
 }
 
 #[tokio::test]
@@ -59,7 +70,7 @@ async fn what_comes_after_the_connection_went_is_not_left_waiting() {
     fences.fail_all();
     let late = waiter("a");
     fences.register(vec![late.clone()], 1);
-    assert_eq!(outcome(&late.1).await, Err(Failure::Lost));
+    assert_eq!(outcome(&late.ticket).await, Err(Failure::Lost));
 }
 
 const CERTAIN: AtomicBool = AtomicBool::new(false);
@@ -103,8 +114,8 @@ async fn one_late_fence_settles_all_whose_echoes_were_dropped() {
     assert!(is_blocked(&fences, &UNCERTAIN).await, "one is enough");
     assert_eq!(fences.register(Vec::new(), 0), 1);
     assert!(fences.came_back(1).is_some());
-    for (_, ticket) in &lost {
-        assert_eq!(outcome(ticket).await, Ok(()));
+    for waiter in &lost {
+        assert_eq!(outcome(&waiter.ticket).await, Ok(()));
     }
     assert_eq!(fences.under_way(), 0);
     assert_eq!(fences.room(&UNCERTAIN).await, UNCERTAIN_WINDOW);
@@ -120,8 +131,8 @@ async fn after_a_dropped_echo_each_fence_waits_for_its_own_again() {
     let marker = fences.register(vec![next.clone()], 1);
     fences.register(vec![after.clone()], 1);
     fences.came_back(marker);
-    assert_eq!(outcome(&next.1).await, Ok(()));
-    assert_eq!(outcome(&after.1).await, Err(Failure::Timeout));
+    assert_eq!(outcome(&next.ticket).await, Ok(()));
+    assert_eq!(outcome(&after.ticket).await, Err(Failure::Timeout));
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,9 +143,9 @@ async fn an_echo_that_was_only_slow_settles_its_own_fence_alone() {
     assert_eq!(late_fence(&fences).await, 1);
     assert_eq!(fences.register(vec![behind.clone()], 1), 1);
     fences.came_back(0);
-    assert_eq!(outcome(&slow.1).await, Ok(()));
+    assert_eq!(outcome(&slow.ticket).await, Ok(()));
     fences.came_back(1);
-    assert_eq!(outcome(&behind.1).await, Err(Failure::Timeout));
+    assert_eq!(outcome(&behind.ticket).await, Err(Failure::Timeout));
     assert!(fences.came_back(0).is_none(), "it has come back before");
     fences.came_back(1);
     assert_eq!(fences.under_way(), 0);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Upload, problem};
-use crate::api::batch::lane::{Lane, weight};
+use crate::api::batch::lane::Lane;
 use crate::api::batch::source::{Addressed, Numbered};
 use crate::config::Confirm;
-use crate::nats::{Failure, RunConfirm};
+use crate::nats::{Failure, RunConfirm, bytes_in_queue};
 use crate::problem::Problem;
 
 /// How often a full send queue is tried again where nothing of ours is in it.
@@ -18,21 +18,27 @@ impl Upload<'_> {
     /// The way of most lines: there is a lane, and room in its run, so nothing has to be waited for.
     /// What cannot go this way is given back.
     pub(super) fn join_at_once(&mut self, numbered: Numbered) -> Option<Numbered> {
-        let lane = match &numbered.message {
-            Ok(Addressed { subject, message }) if self.confirm != Confirm::Stream => {
-                let link = self.session.nats().link_for(subject.as_str());
-                self.lanes.with_room(link, message)
-            }
-            _ => None,
-        };
-        match (lane, numbered.message) {
-            (Some(lane), Ok(Addressed { message, .. })) => {
-                self.lanes[lane].run.push(numbered.line, message);
+        match numbered {
+            Numbered {
+                line,
+                message: Ok(addressed),
+            } if self.confirm != Confirm::Stream => self.join_run_at_once(line, addressed),
+            other => Some(other),
+        }
+    }
+
+    fn join_run_at_once(&mut self, line: u64, addressed: Addressed) -> Option<Numbered> {
+        let Addressed { subject, message } = &addressed;
+        let link = self.session.nats().link_for(subject.as_str());
+        let weight = bytes_in_queue(message);
+        match self.lanes.with_room(link, message, weight) {
+            Some(run) => {
+                run.push(line, addressed.message, weight);
                 None
             }
-            (_, message) => Some(Numbered {
-                line: numbered.line,
-                message,
+            None => Some(Numbered {
+                line,
+                message: Ok(addressed),
             }),
         }
     }
@@ -68,7 +74,8 @@ impl Upload<'_> {
         line: u64,
         addressed: Addressed,
     ) -> Result<(), Problem> {
-        if !self.lanes[lane].run.fits(weight(&addressed.message)) {
+        let weight = bytes_in_queue(&addressed.message);
+        if !self.lanes[lane].run.fits(weight) {
             self.send_run(lane).await;
         }
         if self.report.is_stopped() {
@@ -77,7 +84,7 @@ impl Upload<'_> {
         let Lane {
             run, connection, ..
         } = &mut self.lanes[lane];
-        run.push(line, addressed.message);
+        run.push(line, addressed.message, weight);
         // Where messages may be denied, each is on its own, so that it is known which one was.
         if connection.is_uncertain() {
             self.send_run(lane).await;
@@ -106,7 +113,7 @@ impl Upload<'_> {
                 return;
             }
             let begun = match connection.keeps_half_free(run.messages.len(), run.weight) {
-                true => connection.begin_run(run.messages.clone(), confirm),
+                true => connection.begin_run(&mut run.messages, run.weight, confirm),
                 false => Err(Failure::BufferFull),
             };
             match begun {
@@ -125,7 +132,7 @@ impl Upload<'_> {
         line: u64,
         addressed: Addressed,
     ) -> Result<(), Problem> {
-        let weight = weight(&addressed.message);
+        let weight = bytes_in_queue(&addressed.message);
         self.make_room(weight).await;
         while !self.report.is_stopped() {
             let connection = &self.lanes[lane].connection;
