@@ -73,8 +73,8 @@ async fn what_comes_after_the_connection_went_is_not_left_waiting() {
     assert_eq!(outcome(&late.ticket).await, Err(Failure::Lost));
 }
 
-const CERTAIN: AtomicBool = AtomicBool::new(false);
-const UNCERTAIN: AtomicBool = AtomicBool::new(true);
+static CERTAIN: AtomicBool = AtomicBool::new(false);
+static UNCERTAIN: AtomicBool = AtomicBool::new(true);
 
 async fn is_blocked(fences: &Fences, uncertain: &AtomicBool) -> bool {
     let room = fences.room(uncertain);
