@@ -237,7 +237,12 @@ async fn while_nobody_leads_a_batch_takes_its_deadline_and_not_one_for_each_line
         answer
     };
     let answer = batch(line("leaderless")).await;
-    let problem = answer.expect_problem(503, "jetstream-unavailable");
+    let problem = answer.problem();
+    assert_eq!(problem["status"], 503, "{problem}");
+    // The last try may begin too late to be sent.
+    let code = problem["code"].as_str().unwrap();
+    let codes = ["jetstream-unavailable", "nats-disconnected"];
+    assert!(codes.contains(&code), "{problem}");
     assert_eq!(problem["outcome"], "not_sent", "{problem}");
     let answer = batch(line("leaderless") + &line("silent")).await;
     let problem = answer.expect_problem(504, "batch-incomplete");
