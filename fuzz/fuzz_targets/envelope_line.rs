@@ -5,6 +5,7 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
+use natsway::translate::ClientContext;
 use natsway::translate::batch_line::decode;
 use natsway::translate::envelope::{Encoding, Envelope};
 
@@ -17,7 +18,11 @@ fuzz_target!(|input: (&[u8], u8)| {
         Encoding::Base64,
     ][usize::from(choice % 4)];
     round_trip("a.b", bytes, encoding);
-    if let Ok(message) = decode(&Bytes::copy_from_slice(bytes), Some("route:")) {
+    if let Ok(message) = decode(
+        &Bytes::copy_from_slice(bytes),
+        Some("route:"),
+        ClientContext::Kept,
+    ) {
         round_trip(message.subject.as_str(), &message.payload, encoding);
     }
 });
@@ -33,7 +38,8 @@ fn round_trip(subject: &str, payload: &[u8], encoding: Encoding) {
     }
     .write(&mut line);
     assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));
-    let message = decode(&line.clone().into(), None).expect("an envelope is a line");
+    let message =
+        decode(&line.clone().into(), None, ClientContext::Kept).expect("an envelope is a line");
     assert_eq!(message.subject.as_str(), subject);
     if line
         .windows(18)

@@ -5,6 +5,7 @@
 use async_nats::HeaderMap as NatsHeaders;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
+use natsway::translate::ClientContext;
 use natsway::translate::headers::{HEADERS_MAX, JsonHeaders, Rules, to_http, to_nats, wire_len};
 
 fuzz_target!(|input: (Vec<(&str, &[u8])>, &str)| {
@@ -21,7 +22,7 @@ fuzz_target!(|input: (Vec<(&str, &[u8])>, &str)| {
         check(&headers, request.contains_key("idempotency-key"));
     }
     if let Ok(headers) = serde_json::from_str::<JsonHeaders<'_>>(json)
-        && let Ok(Some(headers)) = headers.to_nats()
+        && let Ok(Some(headers)) = headers.to_nats(ClientContext::Kept)
     {
         check(&headers, false);
     }
