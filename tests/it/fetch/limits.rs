@@ -54,8 +54,9 @@ async fn what_becomes_of_messages_counts_against_the_budget() {
 #[tokio::test]
 async fn lines_begin_when_there_is_room_for_the_first() {
     let nats = server().await;
-    let bridge = Bridge::start(&nats, "memory: { bodies: 1MiB }").await;
-    nats.store("s.a", &"\u{1}".repeat(200_000)).await;
+    // For the pull of a MiB and its message, too, but not for 1.35 MB of JSON.
+    let bridge = Bridge::start(&nats, "memory: { bodies: 1300000 }").await;
+    nats.store("s.a", &"\u{1}".repeat(225_000)).await;
     let request = bridge.post(&format!("{FETCH}?wait=5s"));
     let request = request.header("accept", "application/x-ndjson");
     let problem = request.send().await.expect_problem(503, "overloaded");
