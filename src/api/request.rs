@@ -17,7 +17,7 @@ use super::recipe::Recipe;
 use super::sending::{Operation, Sending};
 use super::session::Session;
 use crate::config::{self, RequestAction};
-use crate::layers::memory::Budget;
+use crate::layers::memory::{Budget, Drawn};
 use crate::layers::{Answer, Request};
 use crate::lifecycle::Drain;
 use crate::nats::{Call, Failure, Nats, Outbound, Reply};
@@ -148,6 +148,19 @@ struct Draft {
 /// As where it is delivered: it takes more room where it is written down.
 pub(super) fn no_room_for_reply() -> Problem {
     Problem::from_failure(Failure::NoRoomForReply, Doing::Request)
+}
+
+/// A reply as it is written down, and what is held for it; nothing where there is no room for that. It is
+/// paid for before as it came, for writing it down takes as much again.
+pub(super) fn written_down<T: AsRef<[u8]>>(
+    (payload_bytes, held): (usize, Option<Drawn>),
+    bodies: &Arc<Budget>,
+    write: impl FnOnce() -> T,
+) -> Option<(T, Drawn)> {
+    let mut held = held.or_else(|| bodies.draw(payload_bytes as u64))?;
+    let written = write();
+    let length = written.as_ref().len() as u64;
+    held.grow_to(length).then_some((written, held))
 }
 
 /// Handles one request, as [`super::publish::handle`] does.

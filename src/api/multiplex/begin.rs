@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::connection::{Answered, Connection, Done, Taken};
 use super::frame::{self, Content, Id, Op, Refused};
 use super::{SUBSCRIPTIONS_MAX, answer};
-use crate::api::request::no_room_for_reply;
+use crate::api::request::{no_room_for_reply, written_down};
 use crate::api::subscribe::Opening;
 use crate::api::websocket::Gone;
 use crate::config::Confirm;
@@ -123,14 +123,9 @@ impl Connection {
                 .await;
             drop(drawn);
             let paid = reply.and_then(|Reply { message, held }| {
-                // Before it is written down, which takes as much again.
-                let held = held.or_else(|| bodies.draw(message.payload.len() as u64));
-                let mut held = held.ok_or_else(no_room_for_reply)?;
-                let frame = answer::reply(&id, &message);
-                match held.grow_to(frame.len() as u64) {
-                    true => Ok((frame, held)),
-                    false => Err(no_room_for_reply()),
-                }
+                let held = (message.payload.len(), held);
+                let written = written_down(held, &bodies, || answer::reply(&id, &message));
+                written.ok_or_else(no_room_for_reply)
             });
             let (frame, held) = match paid {
                 Ok((frame, held)) => (frame, Some(Arc::new(held))),

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::collect::{Collect, End};
 use super::many::{REPLIES_MAX, write};
-use super::no_room_for_reply;
+use super::{no_room_for_reply, written_down};
 use crate::layers::memory::{Budget, Drawn};
 use crate::lifecycle::Drain;
 use crate::nats::{Failure, Reply};
@@ -113,17 +113,15 @@ impl Pump {
             return Err(End::SlowClient);
         }
         let Reply { message, held } = reply;
-        // Before it is written down, which takes as much again.
-        let shared = held.or_else(|| self.bodies.draw(message.payload.len() as u64));
-        let mut shared = shared.ok_or(End::Overloaded)?;
-        let mut line = Vec::new();
-        write(&message, &mut line);
-        line.push(b'\n');
-        let length = line.len() as u64;
-        if !shared.grow_to(length) {
-            return Err(End::Overloaded);
-        }
-        let own = self.own.draw(length);
+        let held = (message.payload.len(), held);
+        let written = written_down(held, &self.bodies, || {
+            let mut line = Vec::new();
+            write(&message, &mut line);
+            line.push(b'\n');
+            line
+        });
+        let (line, shared) = written.ok_or(End::Overloaded)?;
+        let own = self.own.draw(line.len() as u64);
         // A single one fits always, however large.
         let is_alone = self.lines.capacity() == self.lines.max_capacity();
         match own.is_some() || is_alone {

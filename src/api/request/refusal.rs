@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::layers::memory::{Budget, Drawn};
+use super::written_down;
+use crate::layers::memory::Budget;
 use crate::nats::Reply;
 use crate::problem::{Code, Problem};
 use crate::translate::envelope::{Encoding, write_payload};
@@ -27,22 +28,21 @@ pub(in crate::api) fn check(reply: Reply, bodies: &Arc<Budget>) -> Result<Reply,
     let problem = Problem::new(Code::ServiceError)
         .status(error.status)
         .detail(said.chars().take(DETAIL_CHARS_MAX).collect::<String>());
-    Err(match as_json(&reply.message.payload, reply.held, bodies) {
+    let payload = &reply.message.payload;
+    let held = (payload.len(), reply.held);
+    Err(match written_down(held, bodies, || as_json(payload)) {
         Some((json, held)) => problem.raw_member("reply", json, held),
         None => problem,
     })
 }
 
 /// As in an envelope: what is JSON stands there byte for byte, however many digits its numbers have.
-fn as_json(payload: &[u8], held: Option<Drawn>, bodies: &Arc<Budget>) -> Option<(String, Drawn)> {
-    // Before it is written down, which takes as much again.
-    let mut held = held.or_else(|| bodies.draw(payload.len() as u64))?;
+fn as_json(payload: &[u8]) -> String {
     let mut json = Vec::new();
     write_payload(payload, Encoding::Auto, &mut json);
     json[0] = b'{';
     json.push(b'}');
-    let json = String::from_utf8(json).expect("an envelope's members are text");
-    held.grow_to(json.len() as u64).then_some((json, held))
+    String::from_utf8(json).expect("an envelope's members are text")
 }
 
 #[cfg(test)]
