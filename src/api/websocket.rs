@@ -14,7 +14,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::request::Parts;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::stream_body::{Feed, Lifetimes};
 use crate::layers::admission::StreamPermit;
@@ -74,7 +74,7 @@ impl Upgrade {
     /// Draws what has come of a message before it is whole.
     #[must_use]
     pub fn paid_from(mut self, bodies: &Arc<Budget>) -> Self {
-        let received = self.received.take();
+        let received = self.received.clone();
         self.unfinished = received.map(|received| Unfinished::new(received, bodies));
         self
     }
@@ -106,14 +106,14 @@ impl Upgrade {
         F: Future<Output = ()> + Send + 'static,
     {
         let lifetimes = lifetimes.clone();
-        let (permit, unfinished) = (self.permit, self.unfinished);
+        let (permit, received, unfinished) = (self.permit, self.received, self.unfinished);
         self.upgrade
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(WRITE_BYTES)
             .max_frame_size(message_max)
             .max_message_size(message_max)
             .on_upgrade(move |socket| async move {
-                serve(Socket::new(socket, &lifetimes, unfinished)).await;
+                serve(Socket::new(socket, &lifetimes, received, unfinished)).await;
                 drop(permit);
             })
     }
@@ -130,6 +130,7 @@ pub struct Socket {
     stall: Duration,
     is_dirty: bool,
     awaits_pong: bool,
+    received: Option<received::Received>,
     unfinished: Option<Unfinished>,
 }
 
@@ -162,13 +163,19 @@ impl Received {
 }
 
 impl Socket {
-    fn new(inner: WebSocket, lifetimes: &Lifetimes, unfinished: Option<Unfinished>) -> Self {
+    fn new(
+        inner: WebSocket,
+        lifetimes: &Lifetimes,
+        received: Option<received::Received>,
+        unfinished: Option<Unfinished>,
+    ) -> Self {
         Self {
             inner,
             drain: lifetimes.drain.clone(),
             stall: lifetimes.keep_alive * 2,
             is_dirty: false,
             awaits_pong: false,
+            received,
             unfinished,
         }
     }
@@ -215,7 +222,8 @@ impl Socket {
     async fn feed(&mut self, message: Message) -> Result<(), Gone> {
         self.is_dirty = true;
         let feeding = self.inner.feed(message);
-        let written = in_time(feeding, self.stall, &self.drain).await?;
+        let vanished = vanished(self.stall, self.received.as_ref());
+        let written = in_time(feeding, vanished, &self.drain).await?;
         self.note(written);
         Ok(())
     }
@@ -236,7 +244,8 @@ impl Socket {
         if !std::mem::take(&mut self.is_dirty) {
             return Ok(());
         }
-        let written = in_time(self.inner.flush(), self.stall, &self.drain).await?;
+        let vanished = vanished(self.stall, self.received.as_ref());
+        let written = in_time(self.inner.flush(), vanished, &self.drain).await?;
         self.note(written);
         Ok(())
     }
@@ -305,21 +314,31 @@ enum Written {
 /// shutdown does not wait for it.
 async fn in_time<E>(
     write: impl Future<Output = Result<(), E>>,
-    stall: Duration,
+    vanished: impl Future<Output = ()>,
     drain: &Drain,
 ) -> Result<Written, Gone> {
     let mut write = pin!(write);
     if let Poll::Ready(written) = futures_util::poll!(write.as_mut()) {
         return written.map(|()| Written::AtOnce).map_err(|_| Gone);
     }
-    let stalled = Instant::now() + stall;
     let written = tokio::select! {
-        written = timeout_at(stalled, write.as_mut()) => written,
-        () = drain.draining() => timeout(CLOSING, write.as_mut()).await,
+        written = write.as_mut() => written.map_err(|_| Gone),
+        () = vanished => Err(Gone),
+        () = drain.draining() => match timeout(CLOSING, write.as_mut()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Gone),
+        },
     };
-    match written {
-        Ok(Ok(())) => Ok(Written::Later),
-        Ok(Err(_)) | Err(_) => Err(Gone),
+    written.map(|()| Written::Later)
+}
+
+/// Waits until the client has taken nothing for so long. A long message may take longer, part by part.
+async fn vanished(stall: Duration, received: Option<&received::Received>) {
+    /// How often it is looked again, in that time.
+    const LOOKS: u32 = 8;
+    sleep(stall).await;
+    while received.is_some_and(|received| !received.is_stalled()) {
+        sleep(stall / LOOKS).await;
     }
 }
 

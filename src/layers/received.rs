@@ -1,23 +1,38 @@
-//! How much has come in over a connection, for whoever it becomes something else than HTTP for: a
-//! WebSocket's frames are not counted by those who read its messages.
+//! What is known of a connection's bytes, for whoever it becomes something else than HTTP for: a WebSocket's
+//! frames are not counted by those who read its messages, and of a long one nobody sees the parts go out.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The count, as an extension of a request that may become an upgrade.
+/// The traffic, as an extension of a request that may become an upgrade.
 #[derive(Clone)]
-pub struct Received(Arc<dyn Fn() -> u64 + Send + Sync>);
+pub struct Received {
+    bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
+    is_stalled: Arc<dyn Fn() -> bool + Send + Sync>,
+}
 
 impl Received {
-    /// Where to ask.
-    pub fn new(ask: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ask))
+    /// Where to ask: for the bytes that came in, and whether a write has made no progress for too long.
+    pub fn new(
+        bytes: impl Fn() -> u64 + Send + Sync + 'static,
+        is_stalled: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            bytes: Arc::new(bytes),
+            is_stalled: Arc::new(is_stalled),
+        }
     }
 
     /// Bytes since the connection was opened.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.0)()
+        (self.bytes)()
+    }
+
+    /// Whether the client has taken nothing for two keep-alives, although something waits to be written.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        (self.is_stalled)()
     }
 }
 

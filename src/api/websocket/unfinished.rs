@@ -73,7 +73,7 @@ mod tests {
     fn what_has_come_is_paid_for_until_its_message_is_whole() {
         let count = Arc::new(AtomicU64::new(500));
         let asked = Arc::clone(&count);
-        let received = Received::new(move || asked.load(Ordering::Relaxed));
+        let received = Received::new(move || asked.load(Ordering::Relaxed), || false);
         let gauge = Gauge::default();
         let bodies = Budget::new(256 << 10, gauge.clone());
         let mut unfinished = Unfinished::new(received, &bodies);

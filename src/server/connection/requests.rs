@@ -38,8 +38,8 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Connected<S> {
         let (busy, began) = Busy::new(&self.pace);
         let http1 = request.version() < Version::HTTP_2;
         if request.extensions().get::<OnUpgrade>().is_some() {
-            let pace = Arc::clone(&self.pace);
-            let received = Received::new(move || pace.received());
+            let (read, written) = (Arc::clone(&self.pace), Arc::clone(&self.pace));
+            let received = Received::new(move || read.received(), move || written.is_stalled());
             request.extensions_mut().insert(received);
         }
         let context = context::Context {
