@@ -305,6 +305,7 @@ impl Socket {
 }
 
 /// When a write was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     AtOnce,
     Later,
