@@ -4,7 +4,6 @@
 mod changes;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use serde_json::json;
