@@ -333,12 +333,16 @@ async fn in_time<E>(
     written.map(|()| Written::Later)
 }
 
-/// Waits until the client has taken nothing for so long. A long message may take longer, part by part.
+/// Waits until the client has taken nothing for so long. A long message may take longer, part by part, but
+/// not for ever: nothing else is looked after meanwhile.
 async fn vanished(stall: Duration, received: Option<&received::Received>) {
     /// How often it is looked again, in that time.
     const LOOKS: u32 = 8;
+    /// How many of these times a message may take.
+    const LONGEST: u32 = 32;
     sleep(stall).await;
-    while received.is_some_and(|received| !received.is_stalled()) {
+    let mut looks = 0..LOOKS * LONGEST;
+    while looks.next().is_some() && received.is_some_and(|received| !received.is_stalled()) {
         sleep(stall / LOOKS).await;
     }
 }

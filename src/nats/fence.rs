@@ -32,6 +32,8 @@ use super::ticket::{Ticket, Verdict};
 pub(super) const UNCERTAIN_WINDOW: usize = 96;
 /// How many fences may be under way: their events, and the errors between them, fit the channel.
 const FENCES_MAX: usize = 24;
+/// So many more may be sent by themselves, for those that are late. All their echoes fit the channel.
+const LATE_FENCES_MAX: usize = 48;
 /// How long a fence may take before another is sent behind it, to the other marker.
 const LATE: Duration = Duration::from_millis(500);
 /// How many events async-nats keeps for us; it drops what does not fit.
@@ -224,7 +226,8 @@ impl Fences {
                 if state.failed || has_room {
                     return room.max(1);
                 }
-                if std::mem::take(&mut state.is_late) {
+                let may_go_alone = state.fences.len() < FENCES_MAX + LATE_FENCES_MAX;
+                if may_go_alone && std::mem::take(&mut state.is_late) {
                     return 0;
                 }
             }

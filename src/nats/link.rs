@@ -232,8 +232,9 @@ impl Link {
         message.map(|message| *message).ok_or(refused.failure)
     }
 
-    /// Waits for a connection, and for another where that one went before it took the message. Whoever came
-    /// first is first to send, so that a subject keeps its order.
+    /// Waits for a connection, and for another where that one went before it sent the message. Whoever came
+    /// first is first to send, and what a connection gives back comes in the order in which it waited there,
+    /// so that a subject keeps its order.
     async fn until_connected<P, T, F>(
         &self,
         message: Outbound,
@@ -256,7 +257,7 @@ impl Link {
                 Err(refused) => Err(refused),
             };
             match done.map_err(Failure::from) {
-                Err(Failure::Disconnected) if Instant::now() < call.deadline => next_turn().await,
+                Err(Failure::Disconnected) if Instant::now() < call.deadline => {}
                 done => return done,
             }
         }
@@ -382,9 +383,4 @@ async fn outcome(
         Some(pending) => pending.outcome_or_back(deadline).await,
         None => Ok(()),
     }
-}
-
-/// A connection that refuses is being replaced; the supervisor gets its turn first.
-async fn next_turn() {
-    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 }

@@ -92,6 +92,8 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
+/// How many of one kind: more subscriptions do not wait for their answer at once.
+const WAITING_MAX: usize = 64;
 /// How many refusals are remembered; each is asked about by whoever caused it.
 const REMEMBERED_MAX: usize = 16 * 1024;
 
@@ -111,11 +113,17 @@ impl Refusals {
     /// False if there is no room: then nobody may be told that all is well.
     pub(super) fn add(&self, refusal: Refusal, event: u64) -> bool {
         let mut untold = self.0.lock();
-        if untold.count >= REMEMBERED_MAX {
+        let Untold { events, count } = &mut *untold;
+        if *count >= REMEMBERED_MAX {
             return false;
         }
-        untold.count += 1;
-        untold.events.entry(refusal).or_default().push(event);
+        let events = events.entry(refusal).or_default();
+        if events.len() >= WAITING_MAX {
+            events.remove(0);
+            *count -= 1;
+        }
+        events.push(event);
+        *count += 1;
         true
     }
 
@@ -214,6 +222,17 @@ mod tests {
         assert!(refusals.take(&refusal));
         assert!(refusals.take(&refusal));
         assert!(!refusals.take(&refusal));
+    }
+
+    #[test]
+    fn refusals_that_nobody_asks_about_do_not_add_up() {
+        let refusals = Refusals::default();
+        let refusal = Refusal::Subscription("a".into(), None);
+        for event in 1..=2 * REMEMBERED_MAX as u64 {
+            assert!(refusals.add(refusal.clone(), event));
+        }
+        let told = (0..).take_while(|_| refusals.take(&refusal)).count();
+        assert_eq!(told, WAITING_MAX);
     }
 
     #[test]

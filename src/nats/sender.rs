@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_nats::{PublishErrorKind, Subject};
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Outbound;
 use super::connection::Connection;
@@ -46,7 +46,8 @@ pub(super) async fn run(connection: Arc<Connection>, before: Option<Arc<Connecti
     };
     let forward = async {
         if let Some(before) = before {
-            let _as_far_as_possible = before.drain(Instant::now() + TAKE_OVER).await;
+            let drained = before.drain(Instant::now() + TAKE_OVER);
+            let _as_far_as_possible = timeout(TAKE_OVER, drained).await;
         }
         sender.forward().await;
         sender.connection.close();

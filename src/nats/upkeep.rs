@@ -41,6 +41,8 @@ pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
             );
             return connection.close();
         }
+        // Here, too: where ticks come sooner than looks, these never come.
+        connection.signals.fences.look_for_late();
         send_fence(&connection);
     }
 }

@@ -165,8 +165,15 @@ impl Upload<'_> {
     /// Says whether JetStream has answered.
     async fn try_again(&mut self, waits: HeldBack, is_back: bool, call: Call) -> bool {
         let HeldBack {
-            line, addressed, ..
+            line,
+            addressed,
+            problem,
         } = waits;
+        if Instant::now() >= call.deadline {
+            self.report.stop(problem.clone());
+            self.report.failed(line, &problem);
+            return false;
+        }
         let Addressed { subject, message } = &addressed;
         let stored = match is_back {
             true => self.jetstream.store(subject, message, None, call).await,

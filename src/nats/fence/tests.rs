@@ -177,3 +177,19 @@ async fn whoever_may_have_lost_an_error_may_have_lost_an_echo() {
     fences.came_back(1);
     assert_eq!(fences.under_way(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stands_still_gets_no_more_fences_than_their_echoes_have_room() {
+    let fences = Fences::default();
+    for _ in 0..FENCES_MAX {
+        fences.register(vec![waiter("a")], 1);
+    }
+    for _ in 0..LATE_FENCES_MAX {
+        late_fence(&fences).await;
+        assert!(fences.look_for_late());
+        let alone = fences.room(&CERTAIN);
+        let alone = tokio::time::timeout(Duration::from_millis(10), alone).await;
+        let is_last = fences.under_way() == FENCES_MAX + LATE_FENCES_MAX;
+        assert_eq!(alone.is_err(), is_last);
+    }
+}

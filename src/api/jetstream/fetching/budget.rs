@@ -48,6 +48,8 @@ impl Budget {
     /// The last message has become so many bytes of JSON. False where there is no memory for what it has
     /// grown by: then it does not count.
     pub(super) fn wrote(&mut self, json_bytes: u64, pull: Option<&mut Drawn>) -> bool {
+        // As long as others are to come, what its pull has drawn is for them.
+        let pull = pull.filter(|_| self.messages_left() == 0);
         if !self.draw(json_bytes.saturating_sub(self.last_bytes), pull) {
             self.messages -= 1;
             return false;
