@@ -34,11 +34,13 @@ pub(super) async fn watch(connection: Arc<Connection>, interval: Duration) {
         connection.signals.doubt_losses();
         let silent = std::mem::replace(&mut before, received()) == before;
         let age = connection.signals.fences.oldest_age().unwrap_or_default();
-        if (silent && age > interval) || age > interval.max(ECHO_TIMEOUT) {
-            tracing::warn!(
-                epoch = connection.epoch,
-                "no sign of life from the NATS server"
-            );
+        let epoch = connection.epoch;
+        if silent && age > interval {
+            tracing::warn!(epoch, "no sign of life from the NATS server");
+            return connection.close();
+        }
+        if age > interval.max(ECHO_TIMEOUT) {
+            tracing::warn!(epoch, "the NATS server confirms nothing any more");
             return connection.close();
         }
         // Here, too: where ticks come sooner than looks, these never come.
